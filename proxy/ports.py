@@ -1,0 +1,143 @@
+"""Owns the Protocols of the outside world and of the plug-in shelves.
+
+In: nouns. Out: the shapes that doors and plug-ins implement. Never: an implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from proxy.terms import (
+    Delta,
+    End,
+    Exchange,
+    Fault,
+    Finding,
+    Headers,
+    Request,
+    Reservation,
+    Session,
+    Settlement,
+    Target,
+    Totals,
+    UpstreamCall,
+)
+
+
+class Clock(Protocol):
+    """Time, read at the doors and passed on as values."""
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+
+    def monotonic_ms(self) -> float:
+        """Return milliseconds of a clock that never jumps, for durations."""
+
+
+class Ids(Protocol):
+    """Source of unique names."""
+
+    def new(self, prefix: str) -> str:
+        """Return `prefix_` and 128 random bits in hexadecimal."""
+
+
+class UpstreamReply(Protocol):
+    """A provider's reply whose head has arrived."""
+
+    @property
+    def status(self) -> int:
+        """Return the HTTP status."""
+
+    @property
+    def headers(self) -> Headers:
+        """Return the headers, lower-cased."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; raise UpstreamError when it is cut, stalls or breaks the protocol."""
+
+
+class Upstream(Protocol):
+    """The connection to providers."""
+
+    def send(self, call: UpstreamCall) -> AbstractAsyncContextManager[UpstreamReply]:
+        """Send one call; entering raises UpstreamError when no head arrives in time; leaving always closes."""
+
+
+class BudgetStore(Protocol):
+    """Holds and totals, atomic across every process that shares the store."""
+
+    async def reserve(self, reservation: Reservation, at_ms: int) -> None:
+        """Hold the amount under every limit or under none; raise BudgetExceeded naming the first that has no room."""
+
+    def settle(self, settlement: Settlement, at_ms: int) -> None:
+        """Release the hold and add what was used, exactly once per reservation id; queued, never awaited."""
+
+    async def totals(self, counters: Sequence[tuple[str, str]]) -> list[Totals]:
+        """Return the totals of (scope, window) pairs, zeros where nothing was spent."""
+
+
+class RecordSink(Protocol):
+    """Where exchanges are written."""
+
+    async def dispatch(self, exchange: Exchange) -> None:
+        """Write the exchange with its newest attempt DISPATCHED; returns only when `write()` has returned."""
+
+    def finish(self, exchange: Exchange) -> None:
+        """Write the finished exchange over the dispatched one; queued, never awaited."""
+
+
+class SessionStore(Protocol):
+    """Which conversation a history belongs to."""
+
+    async def find(self, prefixes: Sequence[str]) -> Session | None:
+        """Return the session that last ended in one of these digests, longest history first."""
+
+    async def load(self, session_id: str) -> Session | None:
+        """Return a session by its id."""
+
+
+class Decoder(Protocol):
+    """Turns one reply's bytes into deltas; one per attempt."""
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Take bytes in any slicing and return the events that are complete."""
+
+    def close(self) -> End | Fault:
+        """Say how the reply ended, once its bytes have."""
+
+
+class Provider(Protocol):
+    """One wire format of one provider (a file in `providers/`)."""
+
+    name: str
+    dialect: str
+
+    def encode(self, request: Request, target: Target) -> UpstreamCall:
+        """Return the HTTP call; raise BadRequest naming a field that the provider cannot express."""
+
+    def decoder(self, request: Request, headers: Headers) -> Decoder:
+        """Return a decoder for a reply with status 2xx."""
+
+    def error(self, status: int, headers: Headers, body: bytes) -> Fault:
+        """Return the fault for a reply with another status."""
+
+
+class Guard(Protocol):
+    """One detector (a file in `guards/`): pure, local, bounded."""
+
+    name: str
+    version: str
+    lookbehind: int
+    lookahead: int
+
+    def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
+        """Return what was found in `text`; `context` is earlier texts of the conversation, newest last."""
+
+
+class Estimator(Protocol):
+    """Token counts where the provider gave none."""
+
+    def count(self, text: str) -> tuple[int, bool]:
+        """Return tokens and whether a tokenizer counted them (else a byte estimate); never blocks for loading."""

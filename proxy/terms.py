@@ -1,0 +1,533 @@
+"""Owns the nouns: the frozen values that every room passes to the next.
+
+In: nothing of ours. Out: values. Never: behaviour beyond reading one's own fields.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import NoReturn, TypeAlias
+
+import msgspec
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+"""One JSON value, as decoded: an opaque tree outside `wire`, `providers` and `config`."""
+
+Headers: TypeAlias = Mapping[str, str]
+"""HTTP headers with lower-cased names, one value each."""
+
+
+class Level(enum.StrEnum):
+    """How much an agent may do on its own (POLICY.md, Maturity)."""
+
+    ASSIST = "assist"
+    EXECUTE = "execute"
+    OPERATE = "operate"
+
+    @property
+    def rank(self) -> int:
+        """Order the levels: 1 is assist, 3 is operate."""
+        return list(Level).index(self) + 1
+
+
+class Phase(enum.StrEnum):
+    """A point of the walk at which policy is asked."""
+
+    REQUEST = "request"
+    TOOL_CALL = "tool_call"
+    RESPONSE = "response"
+
+
+class Verdict(enum.StrEnum):
+    """What a rule wants done, least restrictive first."""
+
+    ALLOW = "allow"
+    ANNOTATE = "annotate"
+    ROUTE = "route"
+    STRIP_TOOLS = "strip_tools"
+    DENY = "deny"
+
+    @property
+    def weight(self) -> int:
+        """Order the verdicts: the heaviest of all matched rules wins."""
+        return list(Verdict).index(self)
+
+
+class Mode(enum.StrEnum):
+    """Whether a rule acts, only records what it would have done, or is skipped."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+    OFF = "off"
+
+
+class OnDeny(enum.StrEnum):
+    """How a denial looks to the agent: a well-formed reply, or an OpenAI error object."""
+
+    REPLY = "reply"
+    ERROR = "error"
+
+
+class UsageSource(enum.StrEnum):
+    """Where token counts come from, most trusted first."""
+
+    PROVIDER = "provider"
+    TOKENIZER = "tokenizer"
+    BYTES = "bytes"
+    BOUND = "bound"
+    NONE = "none"
+
+
+class State(enum.StrEnum):
+    """How far an exchange or an attempt has come."""
+
+    DISPATCHED = "dispatched"
+    COMPLETE = "complete"
+    DENIED = "denied"
+    FAULT = "fault"
+    CLIENT_GONE = "client_gone"
+    RECOVERED = "recovered"
+
+
+class Secret:
+    """Hold a credential that cannot be printed, pickled or encoded by accident; `reveal()` is the only way out."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the credential; only the upstream door calls this."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return "Secret(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret cannot be pickled")
+
+
+# --- who asks, and what ---------------------------------------------------------------------------------------------
+
+
+class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request as the street door hands it in: body read whole and within limits, nothing decoded."""
+
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+    peer: str
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is calling. `agent` and `level` come from config; `principal` is what authentication proved."""
+
+    agent: str
+    level: Level
+    principal: str
+    tenant: str = ""
+
+
+class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool that the request offers to the model; `schema` is its JSON Schema for arguments, as sent."""
+
+    name: str
+    schema: Json = None
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of a tool by the model; `arguments` is the raw JSON text, exactly as received."""
+
+    id: str
+    name: str
+    arguments: str
+    index: int = 0
+    choice: int = 0
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of the history; `text` joins all its text parts with newlines."""
+
+    role: str
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+    media: tuple[str, ...] = ()
+    """Kinds of the parts that are not text, e.g. `image_url`, `input_audio`, `file`."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoded model call: a typed lens over `body`, which is the whole JSON tree and exactly what `raw` says."""
+
+    dialect: str
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    stream: bool = False
+    usage_asked: bool = False
+    """The client itself asked for usage in the stream."""
+    max_output_tokens: int | None = None
+    choices: int = 1
+    temperature: float | None = None
+    structured: bool = False
+    """The client asked for JSON by schema or JSON mode."""
+    metadata: Mapping[str, str] = {}
+    user: str = ""
+    body: dict[str, Json]
+    raw: bytes
+    """The client's own bytes; empty as soon as anything in `body` was changed, so they can never be sent by mistake."""
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """The conversation that a call belongs to."""
+
+    id: str
+    turn: int = 1
+    """1 for the first call of the conversation."""
+    link: str = "new"
+    """How it was found: `header`, `metadata`, `prefix`, or `new`."""
+
+
+# --- guards and policy ----------------------------------------------------------------------------------------------
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a guard found; `score` is 0 to 1, spans are character offsets into the scanned text."""
+
+    guard: str
+    label: str
+    score: float = 1.0
+    start: int = 0
+    end: int = 0
+    reason: str = ""
+
+
+class GuardResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What one guard said of one text; a non-empty `error` means it failed, `ran` false means it did not run."""
+
+    name: str
+    version: str
+    findings: tuple[Finding, ...] = ()
+    ran: bool = True
+    error: str = ""
+    ms: float = 0.0
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What has been spent in one scope and window, settled and still reserved."""
+
+    nanousd: int = 0
+    reserved_nanousd: int = 0
+    tokens: int = 0
+    calls: int = 0
+
+
+class Spend(msgspec.Struct, frozen=True, kw_only=True):
+    """Money facts for policy: this request's estimate and ceiling (None: no price is known), and running totals."""
+
+    est_nanousd: int | None = None
+    max_nanousd: int | None = None
+    conversation: Totals = Totals()
+    agent: Totals = Totals()
+    """The agent's total of the current UTC day."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """All that policy may know at one phase; rooms fill what the compiled rules reference, and nothing else."""
+
+    at_ms: int
+    caller: Caller
+    request: Request
+    session: Session
+    headers: Headers = {}
+    """Only the headers that config allows policy to see."""
+    guards: Mapping[str, GuardResult] = {}
+    spend: Spend = Spend()
+    tool: ToolCall | None = None
+    response: Reply | None = None
+
+
+class RuleHit(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that matched or failed: the row of a decision that a person reads."""
+
+    id: str
+    """`policy/rule@version`."""
+    action: Verdict
+    mode: Mode
+    severity: str = ""
+    message: str = ""
+    error: str = ""
+    """Why its evaluation failed; empty when it matched."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What policy said at one phase (POLICY.md §7)."""
+
+    id: str
+    phase: Phase
+    verdict: Verdict
+    shadow_verdict: Verdict = Verdict.ALLOW
+    reason: str = ""
+    """`rule`, `policy_error`, `budget`, or empty for allow."""
+    rules: tuple[RuleHit, ...] = ()
+    message: str = ""
+    """The safe text for the customer when the verdict denies."""
+    rule: str = ""
+    """Global id of the rule whose verdict won."""
+    on_deny: OnDeny = OnDeny.REPLY
+    route_to: str = ""
+    """Alias or pool that a route verdict chose."""
+    strip: tuple[str, ...] = ()
+    """Names of the tools to take out of the request."""
+    annotations: Mapping[str, str] = {}
+    subject: str = ""
+    """What was judged: the tool call's id in phase tool_call, else empty."""
+
+
+# --- money and routing ----------------------------------------------------------------------------------------------
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Token counts of one attempt. `input_tokens` includes cached, cache-write and audio input;
+    `output_tokens` includes reasoning and audio output (the OpenAI convention)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    source: UsageSource = UsageSource.PROVIDER
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """Money of one attempt in nano-dollars, rounded up; None means that no price is known, which is never zero."""
+
+    nanousd: int | None
+    price: str = ""
+    """Which price row was used, e.g. `openai/gpt-5-mini@2026-01-01`, `override`, `ceiling`; empty when unknown."""
+    estimated: bool = False
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A place to send a call: one model at one provider."""
+
+    alias: str
+    provider: str
+    model: str
+    tags: tuple[str, ...] = ()
+    context: int = 0
+    """Context window in tokens; 0 means not known."""
+    max_output: int = 0
+    """Most output tokens the model can give; 0 means not known."""
+
+
+class Quote(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call would cost at a target: expected and at most, None when no price is known."""
+
+    target: Target
+    est_nanousd: int | None
+    max_nanousd: int | None
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Targets in the order in which they are tried, and why."""
+
+    targets: tuple[Target, ...]
+    reason: str
+    asked: str = ""
+    """The alias the client asked for."""
+    saved_nanousd: int = 0
+    """Expected saving of the first target against the one asked for."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """A spend limit that applies to one call: counters are kept under (`scope`, `window`)."""
+
+    rule: str
+    scope: str
+    window: str
+    cap_nanousd: int
+    message: str = ""
+    on_deny: OnDeny = OnDeny.ERROR
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold on every limit that applies to one attempt, all or nothing."""
+
+    id: str
+    """`exchange_id:attempt`."""
+    amount_nanousd: int
+    limits: tuple[Limit, ...]
+    expires_ms: int
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one attempt in the books: releases the hold and adds what was used to `counters`."""
+
+    reservation_id: str
+    nanousd: int
+    tokens: int
+    counters: tuple[tuple[str, str], ...]
+    """(scope, window) pairs to add to."""
+
+
+# --- the reply ------------------------------------------------------------------------------------------------------
+
+
+class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request to a provider. The credential stays in a Secret until the socket."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+    auth_header: str = "authorization"
+    auth: Secret | None = None
+    """Full header value, e.g. `Bearer …`."""
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a tool call: `id` and `name` come once, `arguments` in any number of pieces."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """What one event adds to one choice."""
+
+    index: int = 0
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    finish_reason: str = ""
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """Start of a reply: HTTP status and headers."""
+
+    status: int
+    headers: Headers = {}
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a reply (an unstreamed reply is one event). `frame` is its bytes as they will leave;
+    empty `frame` means it was changed and `wire` encodes it anew from `tree` and `choices`."""
+
+    frame: bytes
+    tree: dict[str, Json] | None = None
+    choices: tuple[ChoiceDelta, ...] = ()
+    usage: Usage | None = None
+    usage_only: bool = False
+    """The event carries usage and nothing else: hidden from a client that did not ask for it."""
+    model: str = ""
+    final: bool = False
+    """The provider's own end marker (`[DONE]`)."""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply ended as its protocol says."""
+
+    frame: bytes = b""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply failed. Before any Delta another target may be tried if `retryable`; after one, it is the end."""
+
+    status: int
+    type: str
+    code: str
+    message: str
+    retryable: bool = False
+    headers: Headers = {}
+    """Headers to pass on, such as `retry-after`."""
+    body: bytes = b""
+    """The provider's own error body, passed on unchanged where it is an OpenAI error object."""
+    frame: bytes = b""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """One choice of a reply put together from its deltas, as policy sees it."""
+
+    choice: int = 0
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = ""
+    model: str = ""
+
+
+# --- the record -----------------------------------------------------------------------------------------------------
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One dispatched try at one target, with its own hold, usage and cost."""
+
+    number: int
+    reservation_id: str
+    target: Target
+    started_ms: int
+    state: State = State.DISPATCHED
+    held_nanousd: int = 0
+    usage: Usage = Usage(source=UsageSource.NONE)
+    cost: Cost = Cost(nanousd=None)
+    status: int = 0
+    error: str = ""
+    ttft_ms: float = 0.0
+    total_ms: float = 0.0
+    counters: tuple[tuple[str, str], ...] = ()
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """One request and its reply: the one record that everything else reads."""
+
+    id: str
+    started_ms: int
+    endpoint: str
+    caller: Caller
+    session: Session
+    stream: bool
+    model_asked: str
+    state: State
+    status: int = 0
+    route: Route | None = None
+    attempts: tuple[Attempt, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    guards: tuple[GuardResult, ...] = ()
+    tool_calls: tuple[str, ...] = ()
+    """Names of the tools whose calls were released to the agent."""
+    finish_reason: str = ""
+    model_served: str = ""
+    cost: Cost = Cost(nanousd=None)
+    error: str = ""
+    ttft_ms: float = 0.0
+    total_ms: float = 0.0
+    policy_ms: float = 0.0
+    guard_ms: float = 0.0
+    hold_ms: float = 0.0
+    """How long finished bytes waited for a decision."""
+    policy_digest: str = ""
+    prices_digest: str = ""
+    prefix: str = ""
+    """Digest of the history up to and including this reply, by which the next call of the conversation is found."""
+    input_digest: str = ""
+    sent_digest: str = ""
+    simulated: bool = False
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
