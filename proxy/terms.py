@@ -269,6 +269,17 @@ class RuleHit(msgspec.Struct, frozen=True, kw_only=True):
     """Why its evaluation failed; empty when it matched."""
 
 
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a route verdict sends a call: to an alias or pool, or to the cheapest capable target that has all `tags`."""
+
+    to: str = ""
+    cheapest: bool = False
+    tags: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    """Aliases or pools to try next, in order."""
+    rule: str = ""
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What policy said at one phase (POLICY.md §7)."""
 
@@ -284,8 +295,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     rule: str = ""
     """Global id of the rule whose verdict won."""
     on_deny: OnDeny = OnDeny.REPLY
-    route_to: str = ""
-    """Alias or pool that a route verdict chose."""
+    way: Way | None = None
+    """Where a route verdict sends the call."""
     strip: tuple[str, ...] = ()
     """Names of the tools to take out of the request."""
     annotations: Mapping[str, str] = {}
