@@ -5,10 +5,11 @@ In: nouns. Out: the shapes that doors and plug-ins implement. Never: an implemen
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from proxy.errors import HandrailError
 from proxy.terms import (
     Delta,
     End,
@@ -16,6 +17,8 @@ from proxy.terms import (
     Fault,
     Finding,
     Headers,
+    RawRequest,
+    Reply,
     Request,
     Reservation,
     Session,
@@ -23,6 +26,7 @@ from proxy.terms import (
     Target,
     Totals,
     UpstreamCall,
+    Usage,
 )
 
 
@@ -141,3 +145,37 @@ class Estimator(Protocol):
 
     def count(self, text: str) -> tuple[int, bool]:
         """Return tokens and whether a tokenizer counted them (else a byte estimate); never blocks for loading."""
+
+
+class Client(Protocol):
+    """The connection that a call came in on, as far as the hallway may know it."""
+
+    gone: bool
+
+
+class Dialect(Protocol):
+    """One inbound wire format (a file in `wire/`)."""
+
+    def decode(self, raw: RawRequest) -> Request:
+        """Return the request; raise BadRequest naming the field at fault."""
+
+    def strip_tools(self, request: Request, names: Collection[str]) -> Request:
+        """Return the request without these tools."""
+
+    def with_max_output(self, request: Request, tokens: int) -> Request:
+        """Return the request with an output limit, where the client gave none."""
+
+    def encode(self, delta: Delta, request: Request) -> bytes:
+        """Return the bytes of a delta that was changed."""
+
+    def compose(self, reply: Reply, request: Request, *, id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
+        """Return a whole reply that Handrail makes itself, frames filled, streamed if the request is."""
+
+    def cut(self, reply: Reply, request: Request, *, id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
+        """Return the end of a stream that has begun: the safe text, its finish reason, usage and end marker."""
+
+    def error_body(self, error: HandrailError) -> bytes:
+        """Return the error object of this dialect."""
+
+    def fault_frame(self, fault: Fault, request: Request) -> bytes:
+        """Return the bytes that tell a client mid-stream that the reply failed."""

@@ -1,0 +1,63 @@
+"""Owns the question which conversation a call belongs to.
+
+In: headers, metadata and the message history. Out: names and digests by which a session is found. Never: a store.
+
+A history is known again by a digest chain: the digest after each assistant message covers everything up to it, salted
+with the principal and agent so that two callers can never be joined. The digest of the newest assistant message in a
+request is the one that the previous exchange of the same conversation ended in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from proxy.terms import Caller, Message, RawRequest, Reply, Request
+
+HEADER = "x-handrail-session"
+METADATA_KEYS = ("session_id", "conversation_id", "thread_id")
+LOOK_BACK = 8
+"""How many assistant messages back a history is looked up."""
+
+
+def claimed(raw: RawRequest, request: Request, caller: Caller) -> tuple[str, str]:
+    """Return (session id, how it was claimed), or two empty strings when the call names no session.
+
+    The claim is hashed with the principal: a caller can only ever name sessions of its own.
+    """
+    name, link = raw.headers.get(HEADER, ""), "header"
+    if not name:
+        name = next((request.metadata[key] for key in METADATA_KEYS if request.metadata.get(key)), "")
+        link = "metadata"
+    if not name:
+        return "", ""
+    digest = hashlib.blake2b(f"{caller.principal}\0{caller.agent}\0{name}".encode(), digest_size=16)
+    return f"se_{digest.hexdigest()}", link
+
+
+class History:
+    """The digest chain of one request's messages, to be extended by the reply."""
+
+    def __init__(self, caller: Caller, messages: Iterable[Message]) -> None:
+        self._hash = hashlib.blake2b(f"{caller.principal}\0{caller.agent}".encode(), digest_size=16)
+        found: list[str] = []
+        for message in messages:
+            self._hash.update(_canonical(message))
+            if message.role == "assistant":
+                found.append(self._hash.hexdigest())
+        self.prefixes: tuple[str, ...] = tuple(found[: -LOOK_BACK - 1 : -1])
+        """Digests at assistant messages, longest history first."""
+
+    def extended(self, reply: Reply) -> str:
+        """Return the digest that the next request of this conversation will start with."""
+        end = self._hash.copy()
+        end.update(_canonical(Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls)))
+        return end.hexdigest()
+
+
+def _canonical(message: Message) -> bytes:
+    # Lengths are written before texts, so that no two different messages have the same bytes.
+    fields = [message.role, message.text, message.tool_call_id]
+    for call in message.tool_calls:
+        fields += (call.id, call.name, call.arguments)
+    return "".join(f"{len(field)}:{field}" for field in fields).encode() + b"\n"

@@ -1,0 +1,145 @@
+"""Owns the making of the one record of a call: a Draft that grows along the walk and closes into an Exchange.
+
+In: what each stage produced. Out: Exchange and Settlements. Never: message text, headers or keys; only digests, names
+and numbers are stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from proxy.terms import (
+    Attempt,
+    Caller,
+    Cost,
+    Decision,
+    Exchange,
+    GuardResult,
+    Level,
+    Route,
+    Session,
+    Settlement,
+    State,
+    Usage,
+)
+
+
+class Draft:
+    """The record of a call in the making; mutable, owned by one walk."""
+
+    def __init__(self, exchange_id: str, endpoint: str, at_ms: int, began: float) -> None:
+        self.id = exchange_id
+        self.endpoint = endpoint
+        self.at_ms = at_ms
+        self.began = began
+        self.caller: Caller | None = None
+        self.session = Session(id="")
+        self.stream = False
+        self.model_asked = ""
+        self.route: Route | None = None
+        self.attempts: list[Attempt] = []
+        self.decisions: list[Decision] = []
+        self.guards: dict[str, GuardResult] = {}
+        self.tool_calls: list[str] = []
+        self.state = State.CLIENT_GONE
+        self.status = 0
+        self.error = ""
+        self.finish_reason = ""
+        self.model_served = ""
+        self.prefix = ""
+        self.input_digest = ""
+        self.sent_digest = ""
+        self.simulated = False
+        self.trace: tuple[str, str, str] = ("", "", "")
+        self.policy_digest = ""
+        self.prices_digest = ""
+        self.policy_ms = 0.0
+        self.guard_ms = 0.0
+        self.hold_ms = 0.0
+        self.ttft_ms = 0.0
+
+    def ends(self, state: State, status: int, error: str = "") -> None:
+        """Set how the call ended; without this it counts as left by the client."""
+        self.state, self.status, self.error = state, status, error
+
+    def update_attempt(self, attempt: Attempt) -> None:
+        """Put a newer version in place of the newest attempt."""
+        self.attempts[-1] = attempt
+
+    def exchange(self, now: float, guards: Iterable[str] = ()) -> Exchange:
+        """Return the record as it stands; guards that should have run and did not are named as such."""
+        missing = [GuardResult(name=name, version="", ran=False) for name in guards if name not in self.guards]
+        trace_id, span_id, parent = self.trace
+        return Exchange(
+            id=self.id,
+            started_ms=self.at_ms,
+            endpoint=self.endpoint,
+            caller=self.caller or _NOBODY,
+            session=self.session,
+            stream=self.stream,
+            model_asked=self.model_asked,
+            state=self.state,
+            status=self.status,
+            route=self.route,
+            attempts=tuple(self.attempts),
+            decisions=tuple(self.decisions),
+            guards=(*self.guards.values(), *missing),
+            tool_calls=tuple(self.tool_calls),
+            finish_reason=self.finish_reason,
+            model_served=self.model_served,
+            cost=total(attempt.cost for attempt in self.attempts),
+            error=self.error,
+            ttft_ms=self.ttft_ms,
+            total_ms=now - self.began,
+            policy_ms=self.policy_ms,
+            guard_ms=self.guard_ms,
+            hold_ms=self.hold_ms,
+            policy_digest=self.policy_digest,
+            prices_digest=self.prices_digest,
+            prefix=self.prefix,
+            input_digest=self.input_digest,
+            sent_digest=self.sent_digest,
+            simulated=self.simulated,
+            trace_id=trace_id,
+            span_id=span_id,
+            parent_span_id=parent,
+        )
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """Add up costs: one unknown makes the sum unknown, one estimate makes it an estimate; no cost at all is zero."""
+    nanousd: int | None = 0
+    estimated = False
+    for cost in costs:
+        estimated |= cost.estimated
+        nanousd = None if nanousd is None or cost.nanousd is None else nanousd + cost.nanousd
+    return Cost(nanousd=nanousd, estimated=estimated)
+
+
+def settlements(attempts: Sequence[Attempt]) -> list[Settlement]:
+    """Return what each attempt adds to the books; an unknown cost settles at what was held for it, never at zero."""
+    return [
+        Settlement(
+            reservation_id=attempt.reservation_id,
+            nanousd=attempt.held_nanousd if attempt.cost.nanousd is None else attempt.cost.nanousd,
+            tokens=attempt.usage.input_tokens + attempt.usage.output_tokens,
+            counters=attempt.counters,
+        )
+        for attempt in attempts
+    ]
+
+
+def closed(attempt: Attempt, state: State, *, usage: Usage, cost: Cost, status: int = 0, error: str = "") -> Attempt:
+    """Return the attempt with its end written in."""
+    return replace(attempt, state=state, usage=usage, cost=cost, status=status, error=error)
+
+
+def digest(data: bytes) -> str:
+    """Return the digest by which a body is named in records."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+_NOBODY = Caller(agent="", level=Level.ASSIST, principal="")
