@@ -168,10 +168,10 @@ class Dialect(Protocol):
     def encode(self, delta: Delta, request: Request) -> bytes:
         """Return the bytes of a delta that was changed."""
 
-    def compose(self, reply: Reply, request: Request, *, id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
+    def compose(self, reply: Reply, request: Request, *, reply_id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
         """Return a whole reply that Handrail makes itself, frames filled, streamed if the request is."""
 
-    def cut(self, reply: Reply, request: Request, *, id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
+    def cut(self, reply: Reply, request: Request, *, reply_id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
         """Return the end of a stream that has begun: the safe text, its finish reason, usage and end marker."""
 
     def error_body(self, error: HandrailError) -> bytes:
