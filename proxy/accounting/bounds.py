@@ -1,0 +1,74 @@
+"""Owns what can be said of token counts without a tokenizer: proofs for reservations, guesses for routing.
+
+In: texts and requests. Out: token counts. Never: an under-count where a bound is promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from proxy.terms import Json, Message, Request
+
+MESSAGE_TOKENS = 3
+"""What OpenAI's chat format adds to each message (OpenAI cookbook, "How to count tokens with tiktoken")."""
+NAME_TOKENS = 1
+"""What a message's `name` adds beyond the tokens of the name itself (same source)."""
+REPLY_TOKENS = 3
+"""What primes every reply (same source)."""
+TOOL_PROMPT_TOKENS = 600
+"""More than any provider's hidden instructions when tools are offered (Anthropic's tool use page: at most 530)."""
+IMAGE_TOKENS = 48_169
+"""The dearest documented image: gpt-4o-mini, high detail, 2833 + 8 tiles of 5667 (OpenAI's images and vision page)."""
+
+_IMAGE_KINDS = frozenset({"image_url", "input_image", "image"})
+_PLAIN_TOOLS = frozenset({"", "function", "custom"})
+_STORED_CONTEXT = ("previous_response_id", "conversation", "web_search_options")
+_HISTORY = frozenset({"messages", "input"})
+
+
+def upper_bound(text: str) -> int:
+    """Return a count that no byte-level tokenizer exceeds: each token covers at least one byte of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def estimate(text: str) -> int:
+    """Return the usual guess of one token for four bytes, rounded up."""
+    return -(-upper_bound(text) // 4)
+
+
+def input_bound(request: Request) -> int | None:
+    """Return the most input tokens a request can be billed for, or None when the request itself does not bound them
+    (stored conversations, hosted tools, audio, files): hold the target's whole context window then."""
+    if _reads_stored_context(request.body) or not _media_kinds(request) <= _IMAGE_KINDS:
+        return None
+    tools = TOOL_PROMPT_TOKENS if request.tools else 0
+    images = sum(len(message.media) for message in request.messages)
+    if not images:
+        return tools + REPLY_TOKENS + len(request.raw or msgspec.json.encode(request.body))
+    rest = {key: value for key, value in request.body.items() if key not in _HISTORY}
+    history = sum(_message_bound(message) for message in request.messages)
+    return tools + REPLY_TOKENS + len(msgspec.json.encode(rest)) + history + images * IMAGE_TOKENS
+
+
+def _media_kinds(request: Request) -> frozenset[str]:
+    return frozenset(kind for message in request.messages for kind in message.media)
+
+
+def _message_bound(message: Message) -> int:
+    calls = sum(
+        MESSAGE_TOKENS + upper_bound(call.id) + upper_bound(call.name) + upper_bound(call.arguments)
+        for call in message.tool_calls
+    )
+    own = (message.role, message.text, message.name, message.tool_call_id)
+    return MESSAGE_TOKENS + NAME_TOKENS + calls + sum(map(upper_bound, own))
+
+
+def _reads_stored_context(body: Mapping[str, Json]) -> bool:
+    if any(body.get(key) is not None for key in _STORED_CONTEXT) or isinstance(body.get("prompt"), dict):
+        return True
+    tools = body.get("tools")
+    return isinstance(tools, list) and any(
+        isinstance(tool, dict) and tool.get("type", "") not in _PLAIN_TOOLS for tool in tools
+    )
