@@ -1,0 +1,14 @@
+"""Owns AgentPolicy: documents in, decisions out. This is the package's only door.
+
+In: policy texts at load; Facts at each phase. Out: a PolicySet; Decisions and Limits. Never: I/O, a clock, a detector:
+token counts and budget windows come in as callables, guard results as facts.
+"""
+
+from __future__ import annotations
+
+from proxy.policy.compile import Functions, load
+from proxy.policy.decide import Explained, PolicySet
+from proxy.policy.lower import Rule
+from proxy.policy.schema import PolicyProblems, Source
+
+__all__ = ["Explained", "Functions", "PolicyProblems", "PolicySet", "Rule", "Source", "load"]
