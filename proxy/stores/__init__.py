@@ -1,0 +1,119 @@
+"""Owns the shelf of stores: what each of them can do, and the book-keeping rules that all of them keep.
+
+In: nouns. Out: the `Store` Protocol, and decisions about one attempt's entry in the books. Never: I/O.
+
+An attempt walks `RESERVED -> DISPATCHED -> SETTLED | RELEASED | EXPIRED`. SETTLED is final. EXPIRED means that its
+process went silent after dispatch: it is booked at what was held, until (if ever) its owner comes back with the truth.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from proxy.errors import BudgetExceeded
+from proxy.ports import BudgetStore, RecordSink, SessionStore
+from proxy.terms import Attempt, Cost, Exchange, Limit, Settlement, State
+
+
+class Store(BudgetStore, RecordSink, SessionStore, Protocol):
+    """Budgets, records and sessions in one place, and the leases that let another process clean up after a crash."""
+
+    def heartbeat(self, reservation_ids: Sequence[str], until_ms: int) -> None:
+        """Extend the leases of attempts that are still being worked on; queued, never awaited."""
+
+    async def recover(self, at_ms: int) -> list[Exchange]:
+        """Close what dead processes left open and return those exchanges, RECOVERED; safe in several processes at once.
+
+        Holds past their lease that were never dispatched are released; dispatched ones are booked at what was held.
+        """
+
+
+class Entry(enum.StrEnum):
+    """Where an attempt stands in the books."""
+
+    RESERVED = "reserved"
+    DISPATCHED = "dispatched"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+OPEN = (Entry.RESERVED, Entry.DISPATCHED)
+"""Entries whose hold counts against the limits."""
+
+
+class Posting(msgspec.Struct, frozen=True, kw_only=True):
+    """What a settlement changes: the entry's new state, and what to add to each of its counters."""
+
+    entry: Entry
+    nanousd: int
+    tokens: int
+    calls: int
+
+
+def post(entry: Entry | None, booked_nanousd: int, settlement: Settlement) -> Posting | None:
+    """Decide what a settlement changes for an attempt that stands at `entry` (None: never seen); None changes nothing.
+
+    `booked_nanousd` is what an EXPIRED entry was booked at: its owner's late settlement replaces that estimate.
+    """
+    if entry is Entry.SETTLED:
+        return None
+    unsent = entry in (Entry.RESERVED, Entry.RELEASED)
+    if unsent and not settlement.nanousd and not settlement.tokens:
+        return Posting(entry=Entry.RELEASED, nanousd=0, tokens=0, calls=0)
+    return Posting(
+        entry=Entry.SETTLED,
+        nanousd=settlement.nanousd - booked_nanousd,
+        tokens=settlement.tokens,
+        calls=0 if entry is Entry.EXPIRED else 1,
+    )
+
+
+def exceeded(limit: Limit) -> BudgetExceeded:
+    """Return the error for a limit that has no room."""
+    return BudgetExceeded(limit.message or f"The spend limit {limit.rule} has no room for this call.", rule=limit.rule)
+
+
+def pairs(limits: Sequence[Limit]) -> tuple[tuple[str, str], ...]:
+    """Return the counters to hold under, each once even when several limits share it."""
+    return tuple(dict.fromkeys((limit.scope, limit.window) for limit in limits))
+
+
+def exchange_id(reservation_id: str) -> str:
+    """Return the exchange that an attempt belongs to."""
+    return reservation_id.rpartition(":")[0]
+
+
+def expired(attempt: Attempt, held_nanousd: int | None) -> tuple[int | None, int]:
+    """Return (nanousd, tokens) at which to book an attempt whose lease ran out: known usage, else what was held.
+
+    None stands for an unknown amount: the call had no hold and its cost was never learned.
+    """
+    if attempt.state is not State.DISPATCHED and attempt.cost.nanousd is not None:
+        return attempt.cost.nanousd, attempt.usage.input_tokens + attempt.usage.output_tokens
+    return (attempt.held_nanousd or None) if held_nanousd is None else held_nanousd, 0
+
+
+def recovered(exchange: Exchange, booked: Mapping[str, int | None]) -> Exchange:
+    """Return the record of an exchange whose process died; `booked` is what its attempts cost, by reservation id."""
+    attempts = tuple(_recovered(attempt, booked.get(attempt.reservation_id)) for attempt in exchange.attempts)
+    costs = [attempt.cost.nanousd for attempt in attempts]
+    total = None if None in costs else sum(cost or 0 for cost in costs)
+    return msgspec.structs.replace(
+        exchange,
+        state=State.RECOVERED,
+        attempts=attempts,
+        cost=Cost(nanousd=total, price="held", estimated=True),
+        error="the process that served this call died",
+    )
+
+
+def _recovered(attempt: Attempt, booked_nanousd: int | None) -> Attempt:
+    if attempt.state is not State.DISPATCHED:
+        return attempt
+    cost = Cost(nanousd=booked_nanousd, price="" if booked_nanousd is None else "held", estimated=True)
+    return msgspec.structs.replace(attempt, state=State.RECOVERED, cost=cost)

@@ -1,0 +1,182 @@
+"""Owns the SQLite file: its schema and migrations, how it is opened, and the thread that checkpoints its log.
+
+Durability is that of the process: a commit has been handed to the operating system by `write()` and survives
+`kill -9`, but not a power cut or a kernel crash, after which up to `checkpoint_s` of the newest records may be gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+from proxy.errors import ConfigError, Overloaded
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # One row per finished call. A row that is written again gets a new `seq`, so that a reader who remembers the
+        # last `seq` it saw misses nothing.
+        """CREATE TABLE exchanges (
+            seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, started_ms INTEGER NOT NULL,
+            session_id TEXT NOT NULL, turn INTEGER NOT NULL, prefix TEXT,
+            agent TEXT NOT NULL, state TEXT NOT NULL, status INTEGER NOT NULL, model TEXT NOT NULL,
+            cost_nanousd INTEGER, body TEXT NOT NULL) STRICT""",
+        "CREATE INDEX exchanges_by_time ON exchanges (started_ms)",
+        "CREATE INDEX exchanges_by_session ON exchanges (session_id, turn)",
+        "CREATE INDEX exchanges_by_prefix ON exchanges (prefix) WHERE prefix IS NOT NULL",
+        # One row per call in flight: what recovery finds of a process that died.
+        """CREATE TABLE dispatched (
+            exchange_id TEXT NOT NULL PRIMARY KEY, reservation_id TEXT NOT NULL, body TEXT NOT NULL) STRICT""",
+        # One row per attempt: that it was settled, so that it never is again. `held_nanousd` is NULL without a hold,
+        # `cost_nanousd` NULL until it is booked and when it was never learned.
+        """CREATE TABLE attempts (
+            reservation_id TEXT NOT NULL PRIMARY KEY, entry TEXT NOT NULL, expires_ms INTEGER NOT NULL,
+            held_nanousd INTEGER, held_under TEXT NOT NULL, cost_nanousd INTEGER) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX attempts_open ON attempts (expires_ms) WHERE entry IN ('reserved', 'dispatched')",
+        """CREATE TABLE counters (
+            scope TEXT NOT NULL, window TEXT NOT NULL, settled_nanousd INTEGER NOT NULL,
+            reserved_nanousd INTEGER NOT NULL, tokens INTEGER NOT NULL, calls INTEGER NOT NULL,
+            at_ms INTEGER NOT NULL, PRIMARY KEY (scope, window)) STRICT, WITHOUT ROWID""",
+    ),
+)
+"""Statements that bring a file from version `i` to `i + 1`; append only, since files of every version exist."""
+
+_OPEN_S = 5.0
+_TRUNCATE_BYTES = 32 << 20
+_MINIMUM = (3, 37, 0)
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open the file for serving, made or migrated as needed; raise ConfigError saying what is wrong with it."""
+    if sqlite3.sqlite_version_info < _MINIMUM:
+        raise ConfigError([f"SQLite {'.'.join(map(str, _MINIMUM))} is needed, this is {sqlite3.sqlite_version}"])
+    try:
+        _create(Path(path))
+        connection = sqlite3.connect(path, timeout=_OPEN_S, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise _unusable(path, error) from error
+    try:
+        _prepare(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise _unusable(path, error) from error
+    except ConfigError:
+        connection.close()
+        raise
+    return connection
+
+
+def check_version(connection: sqlite3.Connection, path: str) -> int:
+    """Return the file's schema version; raise ConfigError when a newer Handrail wrote it."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise ConfigError(
+            [f"{path}: written by a newer Handrail (schema {version}, this one knows {len(MIGRATIONS)}); upgrade"]
+        )
+    return version
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Say whether another connection is in the way, so that waiting helps."""
+    return _primary(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_trouble(error: Exception) -> bool:
+    """Say whether the file or its disk is at fault, not the statement."""
+    return type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError)
+
+
+def overloaded(error: sqlite3.Error) -> Overloaded:
+    """Map an error of the file to what the caller is told."""
+    what, code = _TROUBLES.get(_primary(error), ("failing", "store_unavailable"))
+    return Overloaded(f"The record store is {what}.", code=code, headers={"retry-after": "1"})
+
+
+_TROUBLES = {
+    sqlite3.SQLITE_BUSY: ("busy", "store_busy"),
+    sqlite3.SQLITE_LOCKED: ("busy", "store_busy"),
+    sqlite3.SQLITE_FULL: ("full", "store_full"),
+    sqlite3.SQLITE_READONLY: ("read-only", "store_unavailable"),
+    sqlite3.SQLITE_CORRUPT: ("damaged", "store_unavailable"),
+    sqlite3.SQLITE_NOTADB: ("damaged", "store_unavailable"),
+}
+
+
+class Checkpointer:
+    """A thread that moves the log into the file and syncs it to disk, so that the event loop never waits for a disk."""
+
+    def __init__(self, path: str, every_s: float) -> None:
+        self.error = ""
+        self._path = path
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="store-checkpoint", daemon=True)
+
+    def start(self) -> None:
+        """Start checkpointing."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Checkpoint once more and end."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with closing(sqlite3.connect(self._path, timeout=0.01, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous=NORMAL")
+            while not self._stop.wait(self._every_s):
+                self._checkpoint(connection)
+            self._checkpoint(connection)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Copy without blocking writers; only a log grown large is cut, which makes them wait for the rest of it."""
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if _size(f"{self._path}-wal") > _TRUNCATE_BYTES:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.error = ""
+        except sqlite3.Error as error:
+            self.error = str(error)
+
+
+def _create(path: Path) -> None:
+    """Make the file private before SQLite sees it: its log and index files inherit the mode.
+
+    Trap: closing a descriptor of a database drops every lock this process has on it, so an existing file is not opened.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT, 0o600))
+
+
+def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise ConfigError([f"{path}: this file system cannot hold a SQLite write-ahead log; use a local disk"])
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("BEGIN IMMEDIATE")
+    version = check_version(connection, path)
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA busy_timeout=0")
+
+
+def _unusable(path: str, error: Exception) -> ConfigError:
+    return ConfigError([f"{path}: cannot be used as the record store: {error}"])
+
+
+def _primary(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
