@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from msgspec.structs import replace
-
 from proxy.terms import (
     Attempt,
     Caller,
@@ -23,8 +21,10 @@ from proxy.terms import (
     Session,
     Settlement,
     State,
-    Usage,
 )
+
+NOBODY = Caller(agent="", level=Level.ASSIST, principal="")
+"""Who calls, as long as nothing is proved."""
 
 
 class Draft:
@@ -35,7 +35,7 @@ class Draft:
         self.endpoint = endpoint
         self.at_ms = at_ms
         self.began = began
-        self.caller: Caller | None = None
+        self.caller = NOBODY
         self.session = Session(id="")
         self.stream = False
         self.model_asked = ""
@@ -65,10 +65,6 @@ class Draft:
         """Set how the call ended; without this it counts as left by the client."""
         self.state, self.status, self.error = state, status, error
 
-    def update_attempt(self, attempt: Attempt) -> None:
-        """Put a newer version in place of the newest attempt."""
-        self.attempts[-1] = attempt
-
     def exchange(self, now: float, guards: Iterable[str] = ()) -> Exchange:
         """Return the record as it stands; guards that should have run and did not are named as such."""
         missing = [GuardResult(name=name, version="", ran=False) for name in guards if name not in self.guards]
@@ -77,7 +73,7 @@ class Draft:
             id=self.id,
             started_ms=self.at_ms,
             endpoint=self.endpoint,
-            caller=self.caller or _NOBODY,
+            caller=self.caller,
             session=self.session,
             stream=self.stream,
             model_asked=self.model_asked,
@@ -132,14 +128,6 @@ def settlements(attempts: Sequence[Attempt]) -> list[Settlement]:
     ]
 
 
-def closed(attempt: Attempt, state: State, *, usage: Usage, cost: Cost, status: int = 0, error: str = "") -> Attempt:
-    """Return the attempt with its end written in."""
-    return replace(attempt, state=state, usage=usage, cost=cost, status=status, error=error)
-
-
 def digest(data: bytes) -> str:
     """Return the digest by which a body is named in records."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-_NOBODY = Caller(agent="", level=Level.ASSIST, principal="")

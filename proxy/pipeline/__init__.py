@@ -1,0 +1,96 @@
+"""Owns the hallway: every model call, live or replayed, walks `handle` from top to bottom, once.
+
+In: a RawRequest. Out: Head, Delta…, End | Fault, each with the bytes to write; one Exchange in the records; every hold
+settled once. Never: a clock, a socket or a store of its own; they come in as ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from proxy.errors import HandrailError, UpstreamError
+from proxy.gate import Gate
+from proxy.pipeline.house import House
+from proxy.pipeline.walk import Part, Walk
+from proxy.ports import Client, UpstreamReply
+from proxy.terms import End, Fault, Phase, RawRequest, Target
+
+__all__ = ["House", "Part", "Walk", "handle"]
+
+
+async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerator[Part, None]:
+    """Walk one call through all rooms; iterate under `aclosing`, so that leaving early still settles and records."""
+    walk = Walk(house, raw)
+    try:
+        await walk.enter()
+        walk.choose(await walk.check(Phase.REQUEST))
+        async with aclosing(relay(walk)) as parts:
+            async for part in parts:
+                yield part
+    except HandrailError as error:
+        for part in walk.fail(error):
+            yield part
+    finally:
+        walk.leave(client)
+
+
+async def relay(walk: Walk) -> AsyncGenerator[Part, None]:
+    """Send the call to one target after another until one has answered; nothing is tried again after the first byte."""
+    targets = walk.targets()
+    for number, target in enumerate(targets, 1):
+        fault = None
+        async with aclosing(attempt(walk, target, number)) as parts:
+            async for part in parts:
+                if isinstance(part, Fault) and not walk.begun:
+                    fault = part
+                else:
+                    yield part
+        if fault is None:
+            return
+        if not fault.retryable or number == len(targets):
+            for part in walk.pass_fault(fault):
+                yield part
+            return
+
+
+async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Part, None]:
+    """Reserve, dispatch and send to one target; yield what may leave, and a Fault if it failed."""
+    provider = walk.snapshot.providers[target.provider]
+    request = walk.bounded(target)
+    call = provider.encode(request, target)
+    await walk.books.reserve(target, number, call, walk.facts)
+    gate = Gate(hold=walk.policies.holds_response)
+    end: End | Fault = ABANDONED
+    try:
+        async with walk.house.upstream.send(call) as reply:
+            walk.hears(reply)
+            if 200 <= reply.status < 300:
+                decoder = provider.decoder(request, reply.headers)
+                async for data in reply.chunks():
+                    for delta in decoder.feed(data):
+                        for part in walk.release(gate.feed(walk.sees(delta))):
+                            yield part
+                end = decoder.close()
+            else:
+                end = provider.error(reply.status, reply.headers, await _whole(reply))
+    except UpstreamError as error:
+        end = _fault(error)
+    finally:
+        walk.books.close(end, walk.usage, gate.replies())
+    async with aclosing(walk.judge(gate, end)) as parts:
+        async for part in parts:
+            yield part
+
+
+ABANDONED = Fault(status=499, type="client_gone", code="abandoned", message="The call was given up before its end.")
+
+
+async def _whole(reply: UpstreamReply) -> bytes:
+    return b"".join([data async for data in reply.chunks()])
+
+
+def _fault(error: UpstreamError) -> Fault:
+    return Fault(
+        status=error.status, type=error.type, code=error.code, message=error.message, retryable=error.retryable
+    )

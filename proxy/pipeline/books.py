@@ -1,0 +1,214 @@
+"""Owns the money side of one walk: quotes, holds, what each attempt cost, and its settlement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec.structs import replace
+
+from proxy import recording
+from proxy.errors import BudgetExceeded, Denied, NoRoute
+from proxy.pipeline.house import House
+from proxy.policy import PolicySet
+from proxy.snapshot import Price, Snapshot
+from proxy.terms import (
+    Attempt,
+    Cost,
+    Decision,
+    End,
+    Facts,
+    Fault,
+    Limit,
+    Mode,
+    OnDeny,
+    Phase,
+    Quote,
+    Reply,
+    Request,
+    Reservation,
+    RuleHit,
+    Spend,
+    State,
+    Target,
+    UpstreamCall,
+    Usage,
+    UsageSource,
+    Verdict,
+)
+
+DAY_MS = 86_400_000
+LIKELY_OUTPUT = 256
+"""Output tokens that a reply is expected to have, where targets are compared by price."""
+NOT_BILLED = frozenset({"connect_failed", "connect_timeout", "tls_failed", "dns_failed"})
+"""Codes of faults that happened before the provider had the request."""
+FREE = Cost(nanousd=0)
+UNBILLED = Usage(source=UsageSource.NONE)
+ONE_CALL = "request"
+"""The scope of a limit on the call itself: compared with its ceiling, no counter is kept."""
+
+
+class Books:
+    """The quotes, holds and costs of one walk, written into its draft."""
+
+    def __init__(self, house: House, snapshot: Snapshot, draft: recording.Draft, body_bytes: int) -> None:
+        self._house = house
+        self._snapshot = snapshot
+        self._draft = draft
+        self._body_bytes = body_bytes
+        self.request: Request
+        self.policies: PolicySet
+
+    # --- before -----------------------------------------------------------------------------------------------------
+
+    def price(self, target: Target) -> Price | None:
+        """Return the price of a target today."""
+        return self._snapshot.price(target, self._draft.at_ms)
+
+    def quote(self, target: Target) -> Quote:
+        """Estimate what the call costs at a target, and the most it can cost; the body's bytes bound its tokens."""
+        price = self.price(target)
+        if price is None:
+            return Quote(target=target, est_nanousd=None, max_nanousd=None)
+        most = self.most_output(target) * self.request.choices
+        likely = Usage(input_tokens=self._body_bytes // 4, output_tokens=min(most, LIKELY_OUTPUT))
+        ceiling = price.ceiling(self._body_bytes, most)
+        return Quote(target=target, est_nanousd=price.cost(likely).nanousd, max_nanousd=ceiling)
+
+    def most_output(self, target: Target) -> int:
+        """Return the most tokens one choice of the reply can have."""
+        return self.request.max_output_tokens or target.max_output or self._snapshot.limits.max_output_tokens
+
+    def counters(self) -> list[tuple[str, str]]:
+        """Return the (scope, window) pairs that every call is counted under: its conversation, and its agent's day."""
+        draft = self._draft
+        day = f"day:{draft.at_ms // DAY_MS}"
+        return [(f"conversation:{draft.session.id}", "all"), (f"agent:{draft.caller.agent}", day)]
+
+    async def spend(self, asked: Target) -> Spend:
+        """Return the money facts for policy."""
+        of_conversation, of_agent = await self._house.budgets.totals(self.counters())
+        quote = self.quote(asked)
+        return Spend(
+            est_nanousd=quote.est_nanousd,
+            max_nanousd=quote.max_nanousd,
+            conversation=of_conversation,
+            agent=of_agent,
+        )
+
+    # --- one attempt ------------------------------------------------------------------------------------------------
+
+    async def reserve(self, target: Target, number: int, call: UpstreamCall, facts: Facts) -> None:
+        """Hold money under every limit and write DISPATCHED; return only when a crash can lose neither."""
+        draft, limits = self._draft, self.policies.limits(facts)
+        held = self._to_hold(target, limits)
+        pairs = [*self.counters(), *((limit.scope, limit.window) for limit in limits if limit.scope != ONE_CALL)]
+        attempt = Attempt(
+            number=number,
+            reservation_id=f"{draft.id}:{number}",
+            target=target,
+            started_ms=self._house.clock.wall_ms(),
+            held_nanousd=held,
+            counters=tuple(dict.fromkeys(pairs)),
+        )
+        # Until DISPATCHED is written this attempt has cost nothing and counts nowhere.
+        draft.attempts.append(replace(attempt, state=State.FAULT, counters=(), cost=FREE, error="not_sent"))
+        self._house.open_holds.add(attempt.reservation_id)
+        if limits:
+            await self._hold(attempt, limits)
+        draft.ends(State.DISPATCHED, 0)
+        draft.sent_digest = recording.digest(call.body)
+        record = draft.exchange(self._house.clock.monotonic_ms())
+        await self._house.records.dispatch(replace(record, attempts=(*draft.attempts[:-1], attempt)))
+        draft.attempts[-1] = attempt
+
+    def _to_hold(self, target: Target, limits: Sequence[Limit]) -> int:
+        most = self.quote(target).max_nanousd
+        if most is None and (limits or self._snapshot.unknown_price == "deny"):
+            raise NoRoute(
+                f"No price is known for {target.provider}/{target.model}: set `prices` or `unknown_price`.",
+                code="price_unknown",
+            )
+        return most or 0 if limits else 0
+
+    async def _hold(self, attempt: Attempt, limits: Sequence[Limit]) -> None:
+        counted = tuple(limit for limit in limits if limit.scope != ONE_CALL)
+        reservation = Reservation(
+            id=attempt.reservation_id,
+            amount_nanousd=attempt.held_nanousd,
+            limits=counted,
+            expires_ms=attempt.started_ms + int(self._snapshot.limits.lease_s * 1000),
+        )
+        try:
+            for limit in limits:
+                if limit.scope == ONE_CALL and attempt.held_nanousd > limit.cap_nanousd:
+                    raise BudgetExceeded(limit.message or "This call would cost more than it may.", rule=limit.rule)
+            if counted:
+                await self._house.budgets.reserve(reservation, attempt.started_ms)
+        except BudgetExceeded as error:
+            self._draft.attempts.pop()
+            self._house.open_holds.discard(attempt.reservation_id)
+            self._refused(next(limit for limit in limits if limit.rule == error.rule), error)
+            raise
+
+    def _refused(self, limit: Limit, error: BudgetExceeded) -> None:
+        decision = Decision(
+            id=f"{self._draft.id}-budget",
+            phase=Phase.REQUEST,
+            verdict=Verdict.DENY,
+            reason="budget",
+            rules=(RuleHit(id=limit.rule, action=Verdict.DENY, mode=Mode.ENFORCE, message=error.message),),
+            message=limit.message or error.message,
+            rule=limit.rule,
+            on_deny=limit.on_deny,
+        )
+        self._draft.decisions.append(decision)
+        if limit.on_deny is OnDeny.REPLY:
+            raise Denied(decision) from error
+
+    def close(self, end: End | Fault, usage: Usage | None, replies: Sequence[Reply]) -> None:
+        """Write into the newest attempt how it ended and what it cost."""
+        draft, attempt = self._draft, self._draft.attempts[-1]
+        usage = usage or self._estimate(end, replies)
+        price = self.price(attempt.target)
+        cost = FREE if usage.source is UsageSource.NONE else price.cost(usage) if price else Cost(nanousd=None)
+        if usage.source not in (UsageSource.PROVIDER, UsageSource.NONE):
+            cost = replace(cost, estimated=True)
+        status, error = (200, "") if isinstance(end, End) else (end.status, end.code)
+        draft.attempts[-1] = replace(
+            attempt,
+            state=State.FAULT if error else State.COMPLETE,
+            usage=usage,
+            cost=cost,
+            status=status,
+            error=error,
+            ttft_ms=draft.ttft_ms,
+            total_ms=self._house.clock.wall_ms() - attempt.started_ms,
+        )
+        if error != "abandoned":
+            well = isinstance(end, End) or not end.retryable
+            self._house.health.note(attempt.target.alias, well, draft.at_ms)
+
+    def _estimate(self, end: End | Fault, replies: Sequence[Reply]) -> Usage:
+        # A call that may have reached the provider is never taken to be free.
+        if isinstance(end, Fault) and end.code in NOT_BILLED:
+            return UNBILLED
+        count = self._house.estimator.count
+        sent, exact = count("\n".join(message.text for message in self.request.messages))
+        got, exact_too = count("\n".join(_said(replies))) if replies else (0, True)
+        source = UsageSource.TOKENIZER if exact and exact_too else UsageSource.BYTES
+        return Usage(input_tokens=sent, output_tokens=got, source=source)
+
+    # --- after ------------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Queue the settlement of every attempt; an unknown cost settles at what was held for it."""
+        at_ms = self._house.clock.wall_ms()
+        for settlement in recording.settlements(self._draft.attempts):
+            self._house.budgets.settle(settlement, at_ms)
+            self._house.open_holds.discard(settlement.reservation_id)
+
+
+def _said(replies: Iterable[Reply]) -> Iterator[str]:
+    for reply in replies:
+        yield from (reply.text, reply.reasoning, reply.refusal)
+        yield from (call.arguments for call in reply.tool_calls)

@@ -1,0 +1,29 @@
+"""Owns the list of what a walk needs from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from proxy.ports import BudgetStore, Clock, Estimator, Ids, RecordSink, SessionStore, Upstream
+from proxy.routing import Health
+from proxy.snapshot import Snapshot
+from proxy.terms import Exchange
+
+
+class House(msgspec.Struct, kw_only=True):
+    """The ports, and the snapshot that new walks start with; built by `app`, which swaps `snapshot` on reload."""
+
+    snapshot: Snapshot
+    clock: Clock
+    ids: Ids
+    upstream: Upstream
+    budgets: BudgetStore
+    records: RecordSink
+    sessions: SessionStore
+    estimator: Estimator
+    health: Health
+    observe: Callable[[Exchange], None]
+    open_holds: set[str] = msgspec.field(default_factory=set)
+    """Reservation ids in flight, whose leases `app` extends."""

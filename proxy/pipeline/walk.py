@@ -1,0 +1,308 @@
+"""Owns the state of one walk, and the small steps that `handle` is made of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import TypeAlias
+
+from msgspec.structs import replace
+
+from proxy import conversation, recording, routing, tracing
+from proxy.errors import BudgetExceeded, Denied, HandrailError, UpstreamError
+from proxy.gate import Gate
+from proxy.pipeline.books import UNBILLED, Books
+from proxy.pipeline.house import House
+from proxy.policy import PolicySet
+from proxy.ports import Client, UpstreamReply
+from proxy.terms import (
+    Decision,
+    Delta,
+    End,
+    Facts,
+    Fault,
+    GuardResult,
+    Head,
+    Headers,
+    OnDeny,
+    Phase,
+    RawRequest,
+    Reply,
+    Request,
+    Session,
+    State,
+    Target,
+    Usage,
+    Verdict,
+)
+
+Part: TypeAlias = Head | Delta | End | Fault
+
+PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "x-handrail-simulated")
+PASSED_PREFIXES = ("openai-", "x-ratelimit-")
+
+
+class Walk:
+    """What each stage of one call left for the next."""
+
+    def __init__(self, house: House, raw: RawRequest) -> None:
+        self.house = house
+        self.snapshot = house.snapshot
+        self.raw = raw
+        self.draft = recording.Draft(house.ids.new("ex"), raw.path, house.clock.wall_ms(), house.clock.monotonic_ms())
+        self.books = Books(house, self.snapshot, self.draft, len(raw.body))
+        self.dialect = self.snapshot.dialects[raw.path]
+        self.begun = False
+        self.verdict = Verdict.ALLOW
+        self.usage: Usage | None = None
+        self.reply_headers: Headers = {}
+        self.policies: PolicySet = self.snapshot.policies
+        self.request: Request
+        self.facts: Facts
+        self.history: conversation.History
+
+    # --- request side -----------------------------------------------------------------------------------------------
+
+    async def enter(self) -> None:
+        """Identify, decode, and find the conversation and the policies that apply."""
+        raw, draft = self.raw, self.draft
+        draft.trace = tracing.context(raw.headers.get("traceparent", ""), draft.id)
+        draft.prices_digest = self.snapshot.prices_digest
+        draft.policy_digest = self.policies.digest
+        draft.caller = caller = self.snapshot.identify(raw, draft.at_ms)
+        self.request = self.books.request = request = self.dialect.decode(raw)
+        draft.stream, draft.model_asked = request.stream, request.model
+        draft.input_digest = recording.digest(raw.body)
+        self.policies = self.books.policies = self.policies.narrow(caller.agent, request.model, caller.tenant)
+        self.history = conversation.History(caller, request.messages)
+        draft.session = await self._session()
+        self.facts = Facts(
+            at_ms=draft.at_ms, caller=caller, request=request, session=draft.session, headers=raw.headers
+        )
+        if any(self.policies.reads(phase, ("spend",)) for phase in Phase):
+            asked = self.snapshot.table.asked(request.model)[0]
+            self.facts = replace(self.facts, spend=await self.books.spend(asked))
+
+    async def _session(self) -> Session:
+        name, link = conversation.claimed(self.raw, self.request, self.draft.caller)
+        if name:
+            known = await self.house.sessions.load(name)
+            return replace(known, link=link) if known else Session(id=name, link=link)
+        known = await self.house.sessions.find(self.history.prefixes) if self.history.prefixes else None
+        return replace(known, link="prefix") if known else Session(id=self.house.ids.new("se"))
+
+    # --- policy -----------------------------------------------------------------------------------------------------
+
+    async def check(self, phase: Phase, *, subject: str = "", facts: Facts | None = None) -> Decision:
+        """Run the guards that this phase's rules read, then ask policy; put the decision on record.
+
+        Raises Denied, except for a tool call under `onDeny: reply`: that one is only taken out of the reply.
+        """
+        clock = self.house.clock
+        name = f"{self.draft.id}-{phase}{subject}"
+        if not self.policies.has(phase):
+            return Decision(id=name, phase=phase, verdict=Verdict.ALLOW)
+        facts = self._guarded(phase, facts or self.facts)
+        began = clock.monotonic_ms()
+        decision = self.policies.decide(phase, facts, name)
+        self.draft.policy_ms += clock.monotonic_ms() - began
+        self.draft.decisions.append(decision)
+        self.verdict = max(self.verdict, decision.verdict, key=lambda verdict: verdict.weight)
+        dropped_only = phase is Phase.TOOL_CALL and decision.on_deny is OnDeny.REPLY
+        if decision.verdict is Verdict.DENY and not dropped_only:
+            raise Denied(decision)
+        return decision
+
+    def _guarded(self, phase: Phase, facts: Facts) -> Facts:
+        names = self.policies.guards_needed(phase)
+        if not names:
+            return facts
+        text, context = _text_of(phase, facts)
+        results = {name: self._scan(name, text, context) for name in names}
+        self.draft.guards.update(results)
+        return replace(facts, guards=results)
+
+    def _scan(self, name: str, text: str, context: list[str]) -> GuardResult:
+        guard, clock = self.snapshot.guards[name], self.house.clock
+        began = clock.monotonic_ms()
+        try:
+            findings, error = tuple(guard.scan(text, context)), ""
+        except Exception as failure:  # noqa: BLE001 a guard is a plug-in: whatever it raises follows the rule's onError
+            findings, error = (), type(failure).__name__
+        took = clock.monotonic_ms() - began
+        self.draft.guard_ms += took
+        return GuardResult(name=name, version=guard.version, findings=findings, error=error, ms=took)
+
+    # --- routing ----------------------------------------------------------------------------------------------------
+
+    def choose(self, decision: Decision) -> None:
+        """Strip the tools that policy strips, then pick the targets."""
+        if decision.strip:
+            self.request = self.books.request = self.dialect.strip_tools(self.request, decision.strip)
+            self.facts = replace(self.facts, request=self.request)
+        self.draft.route = routing.choose(
+            self.snapshot.table,
+            self.request,
+            decision.way,
+            quote=self.books.quote,
+            healthy=lambda alias: self.house.health.healthy(alias, self.draft.at_ms),
+            input_tokens=len(self.raw.body) // 4,
+        )
+
+    def targets(self) -> Sequence[Target]:
+        """Return the targets to try, capped by `limits.max_attempts`."""
+        route = self.draft.route
+        return route.targets[: self.snapshot.limits.max_attempts] if route else ()
+
+    def bounded(self, target: Target) -> Request:
+        """Return the request with an output limit where spend limits apply: what has no bound cannot be held for."""
+        if self.request.max_output_tokens is not None or not self.policies.limits(self.facts):
+            return self.request
+        return self.dialect.with_max_output(self.request, self.books.most_output(target))
+
+    # --- reply side -------------------------------------------------------------------------------------------------
+
+    def hears(self, reply: UpstreamReply) -> None:
+        """Keep what the provider's head says; only a reply with status 2xx is billed."""
+        self.reply_headers = {
+            name: value
+            for name, value in reply.headers.items()
+            if name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES)
+        }
+        self.draft.simulated = "x-handrail-simulated" in reply.headers
+        self.usage = None if 200 <= reply.status < 300 else UNBILLED
+
+    def sees(self, delta: Delta) -> Delta:
+        """Take notes of a delta on its way to the gate."""
+        if not self.draft.ttft_ms:
+            self.draft.ttft_ms = self.house.clock.monotonic_ms() - self.draft.began
+        if delta.usage is not None:
+            self.usage = delta.usage
+        if delta.model:
+            self.draft.model_served = delta.model
+        return delta
+
+    def release(self, parts: Sequence[Delta | End]) -> Iterator[Part]:
+        """Give parts their bytes, the head before the first of them; hide usage that the client did not ask for."""
+        for part in parts:
+            if isinstance(part, Delta) and part.usage_only and not self.request.usage_asked:
+                continue
+            if not self.begun:
+                yield self._head(200)
+            if isinstance(part, Delta) and not part.frame:
+                yield replace(part, frame=self.dialect.encode(part, self.request))
+            else:
+                yield part
+
+    def _head(self, status: int, headers: Headers | None = None) -> Head:
+        self.begun = True
+        streamed = self.draft.stream and status == 200
+        return Head(
+            status=status,
+            headers={
+                **self.reply_headers,
+                **(headers or {}),
+                "content-type": "text/event-stream; charset=utf-8" if streamed else "application/json",
+                "x-handrail-decision": f"{self.draft.id}-{Phase.REQUEST}",
+                "x-handrail-policy": self.snapshot.policies.digest,
+                "x-handrail-verdict": self.verdict,
+            },
+        )
+
+    async def judge(self, gate: Gate, end: End | Fault) -> AsyncGenerator[Part, None]:
+        """Decide on the tool calls and the message, then let what was held go, or say something else in its place."""
+        if isinstance(end, Fault):
+            if self.begun:
+                self.draft.ends(State.FAULT, end.status, end.code)
+                end = replace(end, frame=self.dialect.fault_frame(end, self.request))
+            yield end
+            return
+        began = self.house.clock.monotonic_ms()
+        drop: dict[tuple[int, int], str] = {}
+        replies = []
+        for reply in gate.replies():
+            kept = await self._judge_calls(reply, drop)
+            await self.check(Phase.RESPONSE, subject=str(reply.choice), facts=replace(self.facts, response=kept))
+            replies.append(kept)
+        self.draft.hold_ms = self.house.clock.monotonic_ms() - began
+        self._completes(replies)
+        for part in self.release(gate.release(drop)):
+            yield part
+        yield end
+
+    async def _judge_calls(self, reply: Reply, drop: dict[tuple[int, int], str]) -> Reply:
+        kept, said = [], ""
+        for call in reply.tool_calls:
+            facts = replace(self.facts, tool=call, response=reply)
+            decision = await self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
+            if decision.verdict is Verdict.DENY:
+                drop[reply.choice, call.index] = decision.message
+                said = said or decision.message
+            else:
+                kept.append(call)
+        if len(kept) == len(reply.tool_calls):
+            return reply
+        if kept:
+            return replace(reply, tool_calls=tuple(kept))
+        return replace(reply, tool_calls=(), finish_reason="stop", text=reply.text + said)
+
+    def _completes(self, replies: Sequence[Reply]) -> None:
+        self.draft.ends(State.COMPLETE, 200)
+        self.draft.tool_calls = [call.name for reply in replies for call in reply.tool_calls]
+        if replies:
+            self.draft.finish_reason = replies[0].finish_reason
+            self.draft.prefix = self.history.extended(replies[0])
+
+    # --- endings ----------------------------------------------------------------------------------------------------
+
+    def pass_fault(self, fault: Fault) -> Iterator[Part]:
+        """Answer with the provider's failure: its own error body where it has one."""
+        self.draft.ends(State.FAULT, fault.status, fault.code)
+        error = UpstreamError(fault.message, status=fault.status, code=fault.code)
+        yield self._head(fault.status, fault.headers)
+        yield Delta(frame=fault.body or self.dialect.error_body(error))
+
+    def fail(self, error: HandrailError) -> Iterator[Part]:
+        """Answer with an error object, or with the policy's safe text where it says so."""
+        if isinstance(error, Denied | BudgetExceeded):
+            self.verdict = Verdict.DENY
+            self.draft.ends(State.DENIED, error.status, error.code)
+        else:
+            self.draft.ends(State.FAULT, error.status, error.code)
+        if isinstance(error, Denied) and error.decision.on_deny is OnDeny.REPLY:
+            yield from self._refuse(error.decision)
+        elif self.begun:
+            fault = Fault(status=error.status, type=error.type, code=error.code, message=error.message)
+            yield replace(fault, frame=self.dialect.fault_frame(fault, self.request))
+        else:
+            yield self._head(error.status, error.headers)
+            yield Delta(frame=self.dialect.error_body(error))
+
+    def _refuse(self, decision: Decision) -> Iterator[Part]:
+        self.draft.ends(State.DENIED, 200)
+        self.draft.finish_reason = "content_filter"
+        reply = Reply(text=decision.message, finish_reason="content_filter", model=self.request.model)
+        self.draft.prefix = self.history.extended(reply)
+        say = self.dialect.cut if self.begun else self.dialect.compose
+        usage = self.usage or UNBILLED
+        yield from self.release(say(reply, self.request, reply_id=self.draft.id, at_ms=self.draft.at_ms, usage=usage))
+
+    def leave(self, client: Client) -> None:
+        """Queue the record and every settlement; never awaits, so that nothing can interrupt it."""
+        if client.gone and self.draft.state is not State.DENIED:
+            self.draft.ends(State.CLIENT_GONE, 499, self.draft.error)
+        exchange = self.draft.exchange(self.house.clock.monotonic_ms(), self.snapshot.guards)
+        if self.draft.caller.principal:
+            # What nobody authenticated for is counted, not recorded: strangers must not fill the disk.
+            self.house.records.finish(exchange)
+        self.books.settle()
+        self.house.observe(exchange)
+
+
+def _text_of(phase: Phase, facts: Facts) -> tuple[str, list[str]]:
+    """Return the text that guards scan at a phase, and the earlier texts of the same speaker."""
+    if phase is Phase.TOOL_CALL and facts.tool:
+        return facts.tool.arguments, []
+    if phase is Phase.RESPONSE and facts.response:
+        return facts.response.text, []
+    said = [message.text for message in facts.request.messages if message.role == "user"]
+    return (said[-1], said[:-1]) if said else ("", [])

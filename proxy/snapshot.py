@@ -1,0 +1,67 @@
+"""Owns the frozen configuration that one walk keeps from its first to its last step.
+
+In: compiled policies, targets, prices, limits. Out: a value. Never: anything that changes; reload makes a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
+
+import msgspec
+
+from proxy.policy import PolicySet
+from proxy.ports import Dialect, Guard, Provider
+from proxy.routing import Table
+from proxy.terms import Caller, Cost, RawRequest, Target, Usage
+
+UnknownPrice = Literal["deny", "ceiling", "mark"]
+
+
+class Price(Protocol):
+    """What a target charges."""
+
+    def cost(self, usage: Usage) -> Cost:
+        """Return what this usage costs, rounded up to the nano-dollar."""
+
+    def ceiling(self, input_tokens: int, output_tokens: int) -> int:
+        """Return the most that a call of this size can cost, in nano-dollars."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one call; seconds unless the name says otherwise."""
+
+    max_body_bytes: int = 10 * 1024 * 1024
+    max_reply_bytes: int = 64 * 1024 * 1024
+    max_connections: int = 1024
+    max_attempts: int = 3
+    max_output_tokens: int = 4096
+    """Output limit set on a call that has none, where a spend limit must be held for it."""
+    connect_s: float = 5.0
+    first_byte_s: float = 60.0
+    idle_s: float = 60.0
+    header_s: float = 10.0
+    body_s: float = 30.0
+    write_stall_s: float = 30.0
+    drain_s: float = 30.0
+    """How long a reply is read on for the books after its client has left."""
+    grace_s: float = 25.0
+    """How long open replies may go on after SIGTERM."""
+    lease_s: float = 60.0
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """One compiled configuration."""
+
+    revision: str
+    identify: Callable[[RawRequest, int], Caller]
+    dialects: Mapping[str, Dialect]
+    """By endpoint path."""
+    policies: PolicySet
+    guards: Mapping[str, Guard]
+    providers: Mapping[str, Provider]
+    table: Table
+    price: Callable[[Target, int], Price | None]
+    prices_digest: str
+    unknown_price: UnknownPrice
+    limits: Limits
