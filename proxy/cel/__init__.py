@@ -1,0 +1,23 @@
+"""Owns CEL: compiles an expression of the Common Expression Language at load, evaluates it in microseconds.
+
+In: an expression; then an activation of plain Python data, Structs and Mapping views, and a Budget.
+Out: a Program; then a value. Never: a clock, randomness, I/O, an exception besides CelSyntaxError and CelError.
+"""
+
+from .errors import Budget, CelError, CelSyntaxError
+from .functions import Function
+from .program import Program, compile  # noqa: A004  # the door is used as cel.compile(...)
+from .values import CelType, Duration, Timestamp, UInt
+
+__all__ = [
+    "Budget",
+    "CelError",
+    "CelSyntaxError",
+    "CelType",
+    "Duration",
+    "Function",
+    "Program",
+    "Timestamp",
+    "UInt",
+    "compile",
+]
