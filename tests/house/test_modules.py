@@ -37,7 +37,7 @@ NAMELESS = {
 # Where a failure of any kind is caught, and why it has to be. Every other handler names what it expects.
 CATCH_ALL = {
     "proxy/accounting/tokens.py": "the tokenizer's panic derives from BaseException and cannot be imported",
-    "proxy/pipeline/walk.py": "a guard is a plug-in: whatever it raises is a finding's error, and the rule's onError decides",
+    "proxy/pipeline/walk.py": "a guard is a plug-in: the rule's onError answers whatever it raises",
 }
 
 # Imports each named module in a process forked before anything of ours, or of others, was imported.
