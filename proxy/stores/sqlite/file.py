@@ -78,17 +78,17 @@ def check_version(connection: sqlite3.Connection, path: str) -> int:
     return version
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: Exception) -> bool:
     """Say whether another connection is in the way, so that waiting helps."""
     return _primary(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_trouble(error: Exception) -> bool:
-    """Say whether the file or its disk is at fault, not the statement."""
-    return type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError)
+    """Say whether the file, its disk or the machine is at fault, not the statement."""
+    return type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError, MemoryError)
 
 
-def overloaded(error: sqlite3.Error) -> Overloaded:
+def overloaded(error: Exception) -> Overloaded:
     """Map an error of the file to what the caller is told."""
     what, code = _TROUBLES.get(_primary(error), ("failing", "store_unavailable"))
     return Overloaded(f"The record store is {what}.", code=code, headers={"retry-after": "1"})
@@ -171,7 +171,7 @@ def _unusable(path: str, error: Exception) -> ConfigError:
     return ConfigError([f"{path}: cannot be used as the record store: {error}"])
 
 
-def _primary(error: sqlite3.Error) -> int:
+def _primary(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 

@@ -2,45 +2,86 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
 
+import msgspec
+
+from proxy.errors import ConfigError
+from proxy.stores.sqlite.file import check_version
 from proxy.terms import Exchange, Totals
+
+_TAIL = "SELECT seq, body FROM exchanges ORDER BY seq DESC LIMIT ?"
+_AFTER = "SELECT seq, body FROM exchanges WHERE seq > ? ORDER BY seq LIMIT ?"
+_BETWEEN = """SELECT started_ms, seq, body FROM exchanges
+    WHERE (started_ms, seq) > (?, ?) AND started_ms < ? ORDER BY started_ms, seq LIMIT ?"""
+_FIND = "SELECT body FROM exchanges WHERE id = ?1 UNION ALL SELECT body FROM dispatched WHERE exchange_id = ?1"
+_TOTALS = """SELECT scope, window, settled_nanousd, reserved_nanousd, tokens, calls FROM counters
+    ORDER BY scope, window"""
+_PAGE = 500
+
+_decode = msgspec.json.Decoder(Exchange).decode
 
 
 class Reader:
-    """Read one file, never write it; each call sees the newest commits and holds nothing open in between."""
+    """Read one file, never write it; every page is a read of its own, so that a slow reader never holds up the log."""
 
     def __init__(self, path: str) -> None:
         """Open the file; raise ConfigError when there is none or it is not ours."""
-        raise NotImplementedError
+        try:
+            self._connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
+        except sqlite3.Error as error:
+            raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+        try:
+            check_version(self._connection, path)
+        except sqlite3.Error as error:
+            self.close()
+            raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+        except ConfigError:
+            self.close()
+            raise
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the file."""
+        self._connection.close()
 
     def tail(self, limit: int) -> list[tuple[int, Exchange]]:
         """Return the newest finished exchanges with their sequence numbers, oldest first."""
-        raise NotImplementedError
+        rows = self._connection.execute(_TAIL, (limit,)).fetchall()
+        return [(seq, _decode(body)) for seq, body in reversed(rows)]
 
-    def after(self, seq: int, limit: int = 500) -> list[tuple[int, Exchange]]:
-        """Return finished exchanges written after `seq`, oldest first; a corrected one comes again with a new number."""
-        raise NotImplementedError
+    def after(self, seq: int, limit: int = _PAGE) -> list[tuple[int, Exchange]]:
+        """Return finished exchanges written after `seq`, oldest first; one that was corrected comes again."""
+        rows = self._connection.execute(_AFTER, (seq, limit)).fetchall()
+        return [(seq, _decode(body)) for seq, body in rows]
 
-    def between(self, from_ms: int, to_ms: int) -> list[Exchange]:
-        """Return finished exchanges that started in [from, to), in that order."""
-        raise NotImplementedError
+    def between(self, from_ms: int, to_ms: int) -> Iterator[Exchange]:
+        """Yield finished exchanges that started in [from, to), in that order."""
+        last = (from_ms, -1)
+        while rows := self._connection.execute(_BETWEEN, (*last, to_ms, _PAGE)).fetchall():
+            yield from (_decode(body) for _, _, body in rows)
+            last = rows[-1][:2]
 
     def find(self, name: str) -> Exchange | None:
         """Return the exchange, finished or in flight, that has this id or holds the decision with this id."""
-        raise NotImplementedError
+        for candidate in (name, name.rpartition("-")[0]):
+            row = self._connection.execute(_FIND, (candidate,)).fetchone()
+            exchange = _decode(row[0]) if row else None
+            if exchange and (exchange.id == name or any(decision.id == name for decision in exchange.decisions)):
+                return exchange
+        return None
 
     def totals(self) -> list[tuple[str, str, Totals]]:
         """Return every counter as (scope, window, totals)."""
-        raise NotImplementedError
+        return [
+            (scope, window, Totals(nanousd=settled, reserved_nanousd=reserved, tokens=tokens, calls=calls))
+            for scope, window, settled, reserved, tokens, calls in self._connection.execute(_TOTALS).fetchall()
+        ]

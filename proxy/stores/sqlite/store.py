@@ -1,13 +1,36 @@
-"""Owns group commit: operations of one tick of the event loop become one transaction, and nothing waits for a disk."""
+"""Owns group commit: the operations of one tick of the event loop become one transaction.
+
+The connection is used inline on the loop, because a writer thread costs more in lock hand-overs than a commit does.
+That is possible only because nothing here waits: a busy file is tried again later, and no commit syncs a disk.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import msgspec
 
+from proxy.errors import Overloaded
+from proxy.stores.sqlite.books import Books, Operation, Pair
+from proxy.stores.sqlite.file import Checkpointer, connect, is_busy, is_trouble, overloaded
 from proxy.terms import Exchange, Reservation, Session, Settlement, Totals
+
+_TOTALS = "SELECT settled_nanousd, reserved_nanousd, tokens, calls FROM counters WHERE scope = ? AND window = ?"
+_BY_PREFIX = "SELECT session_id, turn FROM exchanges WHERE prefix = ? ORDER BY seq DESC LIMIT 1"
+_BY_ID = "SELECT max(turn) FROM exchanges WHERE session_id = ?"
+
+_BATCH = 128
+"""Operations in one transaction: bounds how long the loop is held."""
+_FIRST_DELAY_S = 0.001
+_BUSY_DELAY_S = 0.02
+_TROUBLE_DELAY_S = 1.0
+_REMEMBERED = 4096
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,57 +44,225 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     closing_s: float = 5.0
     """How long closing waits to write what is queued."""
     checkpoint_s: float = 2.0
+    """How often the log is moved into the file and synced to disk."""
     max_pending: int = 10_000
-    """Queued operations beyond which new calls are refused."""
+    """Queued operations at which new calls are refused."""
 
 
 @asynccontextmanager
 async def open(settings: Settings) -> AsyncIterator[SqliteStore]:  # noqa: A001 - the name that a store plug-in exports
-    """Yield the store on its file; leaving writes all that is queued."""
-    raise NotImplementedError
-    yield
+    """Yield the store on its file; leaving writes all that is queued. Raise ConfigError when the file is unusable."""
+    connection = await asyncio.to_thread(connect, settings.path)
+    checkpointer = Checkpointer(settings.path, settings.checkpoint_s)
+    checkpointer.start()
+    store = SqliteStore(connection, settings, checkpointer)
+    try:
+        yield store
+    finally:
+        try:
+            await store.close()
+        finally:
+            await asyncio.to_thread(checkpointer.stop)
+
+
+class _Job(msgspec.Struct):
+    """One queued operation; without a `waiter` it must never be lost."""
+
+    run: Operation
+    waiter: asyncio.Future[Any] | None = None
+    until_s: float = 0.0
+
+    @property
+    def live(self) -> bool:
+        return self.waiter is None or not self.waiter.done()
+
+    def resolve(self, result: object) -> None:
+        if self.waiter is None or self.waiter.done():
+            return
+        if isinstance(result, Exception):
+            self.waiter.set_exception(result)
+        else:
+            self.waiter.set_result(result)
 
 
 class SqliteStore:
-    """Budgets, records and sessions on one file."""
+    """Budgets, records and sessions on one file; made by `open`."""
+
+    def __init__(self, connection: sqlite3.Connection, settings: Settings, checkpointer: Checkpointer) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._checkpointer = checkpointer
+        self._books = Books(connection)
+        self._loop = asyncio.get_running_loop()
+        self._jobs: deque[_Job] = deque()
+        self._timer: asyncio.Handle | None = None
+        self._delay_s = _FIRST_DELAY_S
+        self._trouble = ""
+        self._remembered: dict[str, Session] = {}
 
     @property
     def backlog(self) -> int:
         """Return how many operations are waiting to be written."""
-        raise NotImplementedError
+        return len(self._jobs)
 
     @property
     def trouble(self) -> str:
-        """Return why writing fails at the moment, empty when it does not."""
-        raise NotImplementedError
+        """Return why writing or checkpointing fails at the moment, empty when neither does."""
+        return self._trouble or self._checkpointer.error
+
+    # --- budgets ----------------------------------------------------------------------------------------------------
 
     async def reserve(self, reservation: Reservation, at_ms: int) -> None:
         """Hold the amount under every limit or under none; raise BudgetExceeded or Overloaded."""
+        try:
+            await self._do(partial(self._books.reserve, reservation, at_ms))
+        except asyncio.CancelledError:
+            # The caller cannot know whether the hold was written, so nobody else would ever give it back.
+            self.settle(Settlement(reservation_id=reservation.id, nanousd=0, tokens=0, counters=()), at_ms)
+            raise
 
     def settle(self, settlement: Settlement, at_ms: int) -> None:
-        """Release the hold and add what was used, exactly once; zero for an attempt never dispatched releases it."""
+        """Release the hold and add what was used, exactly once; zero for an attempt never dispatched only releases."""
+        self._put(partial(self._books.settle, settlement, at_ms))
 
-    async def totals(self, counters: Sequence[tuple[str, str]]) -> list[Totals]:
+    async def totals(self, counters: Sequence[Pair]) -> list[Totals]:
         """Return the totals of (scope, window) pairs, zeros where nothing was spent."""
-        raise NotImplementedError
+        rows = [await self._read(_TOTALS, pair) for pair in counters]
+        return [
+            Totals(nanousd=row[0], reserved_nanousd=row[1], tokens=row[2], calls=row[3]) if row else Totals()
+            for row in rows
+        ]
+
+    # --- records ----------------------------------------------------------------------------------------------------
 
     async def dispatch(self, exchange: Exchange) -> None:
         """Write the exchange with its newest attempt DISPATCHED; raise Overloaded when that cannot be written."""
+        await self._do(partial(self._books.dispatch, exchange, self._settings.lease_ms))
 
     def finish(self, exchange: Exchange) -> None:
         """Write the finished exchange over the dispatched one; queued."""
+        if exchange.prefix:
+            self._remember(exchange.prefix, exchange.session.id, exchange.session.turn)
+        self._put(partial(self._books.finish, exchange))
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
 
     async def find(self, prefixes: Sequence[str]) -> Session | None:
         """Return the session that last ended in one of these digests, longest history first; `turn` is the next."""
-        raise NotImplementedError
+        for prefix in prefixes:
+            if session := self._remembered.get(prefix):
+                return session
+            if row := await self._read(_BY_PREFIX, (prefix,)):
+                return self._remember(prefix, *row)
+        return None
 
     async def load(self, session_id: str) -> Session | None:
         """Return a session by its id; `turn` is the next."""
-        raise NotImplementedError
+        (turn,) = await self._read(_BY_ID, (session_id,))
+        return None if turn is None else Session(id=session_id, turn=turn + 1, link="header")
+
+    # --- leases -----------------------------------------------------------------------------------------------------
 
     def heartbeat(self, reservation_ids: Sequence[str], until_ms: int) -> None:
         """Extend the leases of attempts that are still being worked on; queued."""
+        self._put(partial(self._books.heartbeat, tuple(reservation_ids), until_ms))
 
     async def recover(self, at_ms: int) -> list[Exchange]:
         """Close what dead processes left open and return those exchanges, RECOVERED."""
-        raise NotImplementedError
+        closed: list[Exchange] = await self._do(partial(self._books.recover, at_ms))
+        return closed
+
+    async def close(self) -> None:
+        """Write what is queued, then close; raise Overloaded when some of it could not be written in time."""
+        until_s = self._loop.time() + self._settings.closing_s
+        try:
+            while self._jobs and self._loop.time() < until_s:  # noqa: ASYNC110 - timers empty the queue
+                await asyncio.sleep(_FIRST_DELAY_S)
+        finally:
+            if self._timer:
+                self._timer.cancel()
+            self._connection.close()
+        if self._jobs:
+            raise Overloaded(f"{len(self._jobs)} records could not be written: {self._trouble or 'the file is busy'}.")
+
+    # --- the queue --------------------------------------------------------------------------------------------------
+
+    async def _do(self, run: Operation) -> Any:
+        if len(self._jobs) >= self._settings.max_pending:
+            raise Overloaded("The record store cannot keep up.", code="store_busy", headers={"retry-after": "1"})
+        waiter = self._loop.create_future()
+        self._queue(_Job(run, waiter, self._loop.time() + self._settings.patience_s))
+        return await waiter
+
+    def _put(self, run: Operation) -> None:
+        self._queue(_Job(run))
+
+    def _queue(self, job: _Job) -> None:
+        self._jobs.append(job)
+        if self._timer is None:
+            self._timer = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if not (jobs := self._take()):
+            return
+        results: list[object] = []
+        try:
+            self._books.commit([job.run for job in jobs], results)
+        except Exception as error:  # noqa: BLE001 - the background writer: nobody above it could keep the queue going
+            self._failed(jobs, len(results), error)
+        else:
+            self._delay_s, self._trouble = _FIRST_DELAY_S, ""
+            for job, result in zip(jobs, results, strict=True):
+                job.resolve(result)
+        if self._jobs and self._timer is None:
+            self._timer = self._loop.call_soon(self._flush)
+
+    def _take(self) -> list[_Job]:
+        """Return the next batch; a caller that went away or gave up is skipped, so nothing is written for it."""
+        jobs: list[_Job] = []
+        while self._jobs and len(jobs) < _BATCH:
+            job = self._jobs.popleft()
+            if job.live:
+                jobs.append(job)
+        return jobs
+
+    def _failed(self, jobs: list[_Job], done: int, error: Exception) -> None:
+        """Queue the batch again, in order, since none of it was written: later, or at once without the culprit."""
+        culprit = None if is_trouble(error) else jobs.pop(done)
+        self._jobs.extendleft(reversed(jobs))
+        if culprit is None:
+            self._retry(error)
+        elif culprit.waiter:
+            culprit.resolve(error)
+        else:
+            self._loop.call_exception_handler({"message": "a record could not be written", "exception": error})
+
+    def _retry(self, error: Exception) -> None:
+        """Wait, and fail the callers that cannot: all of them, unless the file is only busy."""
+        busy, now_s = is_busy(error), self._loop.time()
+        for job in self._jobs:
+            if not busy or now_s >= job.until_s:
+                job.resolve(overloaded(error))
+        self._jobs = deque(job for job in self._jobs if job.live)
+        self._trouble = "" if busy else str(error)
+        self._timer = self._loop.call_later(self._delay_s, self._flush)
+        self._delay_s = min(self._delay_s * 2, _BUSY_DELAY_S if busy else _TROUBLE_DELAY_S)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    async def _read(self, query: str, values: Sequence[str]) -> Any:
+        until_s = self._loop.time() + self._settings.patience_s
+        while True:
+            try:
+                return self._connection.execute(query, values).fetchone()
+            except sqlite3.Error as error:
+                if not is_busy(error) or self._loop.time() >= until_s:
+                    raise overloaded(error) from error
+            await asyncio.sleep(_FIRST_DELAY_S)
+
+    def _remember(self, prefix: str, session_id: str, turn: int) -> Session:
+        session = self._remembered[prefix] = Session(id=session_id, turn=turn + 1, link="prefix")
+        if len(self._remembered) > _REMEMBERED:
+            self._remembered.pop(next(iter(self._remembered)))
+        return session
