@@ -68,10 +68,13 @@ def _decoded(value: bytes) -> str:
 
 
 def format_double(value: float) -> str:
-    """Write a double with the fewest digits that read back as it."""
+    """Write a double with the fewest digits that read back as it, laid out like C's %g, as Google's runtimes do."""
     if not math.isfinite(value):
         return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"
-    return repr(float(value)).removesuffix(".0")
+    plain = repr(float(value))
+    digits = plain.partition("e")[0].removeprefix("-").replace(".", "").strip("0")
+    mantissa, _, exponent = f"{value:.{max(len(digits) - 1, 0)}e}".partition("e")
+    return f"{mantissa}e{exponent}" if not -4 <= int(exponent) < 6 else plain.removesuffix(".0")
 
 
 def same(value: object) -> object:

@@ -1,6 +1,6 @@
-"""Owns the functions that policies add to CEL and that need no knowledge of the product.
+"""Owns the functions that policies add to CEL for values: default, num, json, sum.
 
-In: a Budget and values. Out: values. Never: the network, a public suffix list, a natural language.
+In: a Budget and values. Out: values. Never: a number or a key guessed at.
 """
 
 import json
@@ -9,22 +9,17 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import re2
-
 from .conversions import unreadable
 from .errors import Budget, CelError, no_overload
 from .functions import Function
 from .logic import absorbed
-from .values import INT_MAX, INT_MIN, kind_of
+from .texts import require_text
+from .values import INT_MAX, INT_MIN, int64, kind_of, uint64
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_URL = re2.compile(r"""(?i)\bhttps?://[^\s<>"'`{}|^\[\]]+""")
-_AUTHORITY = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*:)?//([^/?#\\]*)|([^/?#\\]*)")
-_HOST = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*|\[[0-9a-f:.]+\]")
-_CLOSERS = ".,;:!?)'\""
 
 
-def default(_: Budget, value: Callable[[], object], otherwise: Callable[[], object]) -> object:
+def _default(_: Budget, value: Callable[[], object], otherwise: Callable[[], object]) -> object:
     """Return a value, or the other one where the first fails or is null."""
     try:
         found = value()
@@ -34,7 +29,7 @@ def default(_: Budget, value: Callable[[], object], otherwise: Callable[[], obje
     return otherwise() if found is None else found
 
 
-def num(_: Budget, value: Any) -> float:
+def _num(_: Budget, value: Any) -> float:
     """Return a number, or a text that spells one in decimal, as a double."""
     kind = kind_of(value)
     if kind in ("int", "uint", "double"):
@@ -47,9 +42,9 @@ def num(_: Budget, value: Any) -> float:
     return number
 
 
-def parse_json(budget: Budget, text: Any) -> object:
+def _json(budget: Budget, text: Any) -> object:
     """Read JSON text strictly: no duplicate keys, no NaN, no lone surrogates, no number that cannot be held."""
-    _texts("json", text)
+    require_text("json", text)
     budget.charge(1 + len(text) // 8)
     try:
         value = json.loads(
@@ -88,14 +83,24 @@ def _constant(text: str) -> float:
     raise ValueError(f"{text} is not JSON")
 
 
-def _texts(name: str, *values: object) -> None:
-    kinds = tuple(map(kind_of, values))
-    if set(kinds) != {"string"}:
-        raise no_overload(name, *kinds)
+def _sum(budget: Budget, numbers: Any) -> object:
+    """Add a list up: ints to an int, uints to a uint, a mix with doubles to a double; an empty list is 0."""
+    if kind_of(numbers) != "list":
+        raise no_overload("sum", kind_of(numbers))
+    budget.charge(len(numbers))
+    kinds = set(map(kind_of, numbers))
+    if kinds <= {"int"}:
+        return int64(sum(numbers))
+    if kinds == {"uint"}:
+        return uint64(sum(numbers))
+    if kinds <= {"int", "double"}:
+        return float(sum(numbers))
+    raise no_overload("sum", "list of", *sorted(kinds))
 
 
 FUNCTIONS = {
-    "default": Function(call=default, least=2, metered=True, lazy=True),
-    "num": Function(call=num, least=1, metered=True, kind="double"),
-    "json": Function(call=parse_json, least=1, metered=True),
+    "default": Function(call=_default, least=2, metered=True, lazy=True),
+    "num": Function(call=_num, least=1, metered=True, kind="double"),
+    "json": Function(call=_json, least=1, metered=True),
+    "sum": Function(call=_sum, least=1, metered=True),
 }

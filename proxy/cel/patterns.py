@@ -1,9 +1,10 @@
-"""Owns regular expressions: RE2, so matching is linear in the text, with bounded memory.
+"""Owns `matches` and `glob`: RE2, so matching is linear in the text, with bounded memory.
 
 A constant pattern is compiled at load; one computed in evaluation pays for its compilation.
 In: patterns and text. Out: bool. Never: Python's backtracking `re` on a pattern that a policy wrote.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import re2
@@ -12,17 +13,17 @@ from .errors import Budget, CelError, no_overload
 from .functions import Function
 from .values import kind_of
 
-_PREPARED_BYTES, _DYNAMIC_BYTES = 4 << 20, 1 << 18
-# A unit pays for this many steps of the automaton (characters of text times instructions of the pattern).
-_STEPS_PER_UNIT = 4096
+_PREPARED_BYTES, _COMPUTED_BYTES = 4 << 20, 1 << 18
+# One unit pays for this many steps of the automaton: characters of text times instructions of the pattern.
+_STEPS = 4096
 
 
 class Pattern:
-    """Hold a compiled pattern and what searching a character costs."""
+    """Hold a compiled pattern and what it costs to search with."""
 
-    __slots__ = ("_regexp", "size")
+    __slots__ = ("_regexp", "_size")
 
-    def __init__(self, regexp: str, memory: int = _PREPARED_BYTES) -> None:
+    def __init__(self, regexp: str, memory: int) -> None:
         options = re2.Options()
         options.max_mem = memory
         options.log_errors = False
@@ -30,31 +31,36 @@ class Pattern:
         try:
             self._regexp = re2._Regexp(regexp, options)
         except re2.error as error:
-            detail = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
-            raise CelError("invalid_argument", f"bad regular expression: {detail}") from None
-        self.size = max(16, self._regexp.programsize)
+            detail = error.args[0]
+            message = detail.decode(errors="replace") if isinstance(detail, bytes) else detail
+            raise CelError("invalid_argument", f"bad regular expression: {message}") from None
+        self._size = max(16, self._regexp.programsize)
 
     def found(self, budget: Budget, text: str) -> bool:
         """Tell if the pattern matches somewhere in the text."""
-        budget.charge(1 + len(text) * self.size // _STEPS_PER_UNIT)
+        budget.charge(1 + len(text) * self._size // _STEPS)
         return self._regexp.search(text) is not None
 
 
-def prepare(regexp: object) -> object:
-    """Compile a constant pattern; anything but text is left for evaluation to refuse."""
-    return Pattern(regexp) if isinstance(regexp, str) else regexp
+def _glob(pattern: str) -> str:
+    """Translate a glob: `*` is any run of characters, `?` any one, everything else itself."""
+    wild = {"*": ".*", "?": "."}
+    return rf"(?s)\A{''.join(wild.get(character) or re2.escape(character) for character in pattern)}\z"
 
 
-def matches(budget: Budget, text: Any, pattern: Any) -> bool:
-    """Tell if a pattern matches somewhere in a text."""
-    if kind_of(text) != "string":
-        raise no_overload("matches", kind_of(text), kind_of(pattern))
-    if type(pattern) is Pattern:
-        return pattern.found(budget, text)
-    if kind_of(pattern) != "string":
-        raise no_overload("matches", "string", kind_of(pattern))
-    budget.charge(500 + 10 * len(pattern))
-    return Pattern(pattern, _DYNAMIC_BYTES).found(budget, text)
+def _function(name: str, translate: Callable[[str], str]) -> Function:
+    def prepare(pattern: object) -> object:
+        return Pattern(translate(pattern), _PREPARED_BYTES) if isinstance(pattern, str) else pattern
+
+    def call(budget: Budget, text: Any, pattern: Any) -> bool:
+        if kind_of(text) != "string" or (type(pattern) is not Pattern and kind_of(pattern) != "string"):
+            raise no_overload(name, kind_of(text), kind_of(pattern))
+        if type(pattern) is Pattern:
+            return pattern.found(budget, text)
+        budget.charge(500 + 10 * len(pattern))
+        return Pattern(translate(pattern), _COMPUTED_BYTES).found(budget, text)
+
+    return Function(call=call, least=2, metered=True, method=True, prepare=prepare, kind="bool")
 
 
-FUNCTIONS = {"matches": Function(call=matches, least=2, metered=True, method=True, prepare=prepare, kind="bool")}
+FUNCTIONS = {"matches": _function("matches", str), "glob": _function("glob", _glob)}

@@ -98,8 +98,8 @@ class _Fields(dict[type, frozenset[str] | None]):
     """Remember the readable fields of every class met."""
 
     def __missing__(self, cls: type) -> frozenset[str] | None:
-        readable = issubclass(cls, msgspec.Struct) and cls not in _BASES
-        self[cls] = frozenset(cls.__struct_fields__) if readable else None
+        fields = cls.__struct_fields__ if issubclass(cls, msgspec.Struct) else ()
+        self[cls] = frozenset(fields) if fields and cls not in _BASES else None
         return self[cls]
 
 
