@@ -6,9 +6,9 @@ token counts and budget windows come in as callables, guard results as facts.
 
 from __future__ import annotations
 
-from proxy.policy.compile import Functions, load
+from proxy.documents import Source
+from proxy.policy.compile import Functions, PolicyProblems, load
 from proxy.policy.decide import Explained, PolicySet
 from proxy.policy.lower import Rule
-from proxy.policy.schema import PolicyProblems, Source
 
 __all__ = ["Explained", "Functions", "PolicyProblems", "PolicySet", "Rule", "Source", "load"]

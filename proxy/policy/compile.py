@@ -6,8 +6,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
+from proxy.documents import Source
 from proxy.policy.decide import PolicySet
-from proxy.policy.schema import Source
+
+
+class PolicyProblems(Exception):
+    """Everything that is wrong with the policies, each as `file:line:column: what, and what to do`."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class Functions(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from proxy.policy.lower import Rule
+from proxy.policy.lower import Document, Rule
 from proxy.terms import Decision, Facts, Limit, Phase
-
-
-class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """One loaded policy."""
-
-    name: str
-    version: str
-    digest: str
-    path: str
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,12 +1,45 @@
-"""Owns the one rule form, and how every section of a document lowers into it."""
+"""Owns the one rule form, and how every section of a document lowers into it.
+
+In: a Text that has passed the schema. Out: a Policy whose rules all have the one form. Never: CEL compiled here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import enum
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 
-from proxy.terms import Mode, OnDeny, Phase, Verdict, Way
+from proxy.documents import Path, Problems, Text
+from proxy.terms import Json, Level, Mode, OnDeny, Phase, Verdict, Way
+
+NANO = 10**9
+PRIORITY = 500
+
+VERDICTS: Mapping[Phase, tuple[Verdict, ...]] = {
+    Phase.REQUEST: (Verdict.ALLOW, Verdict.ANNOTATE, Verdict.ROUTE, Verdict.STRIP_TOOLS, Verdict.DENY),
+    Phase.TOOL_CALL: (Verdict.ALLOW, Verdict.DENY),
+    Phase.RESPONSE: (Verdict.ALLOW, Verdict.ANNOTATE, Verdict.DENY),
+}
+"""What a rule may do in which phase."""
+
+TOTALS = {
+    ("request", ""): "spend.request",
+    ("conversation", "conversation"): "spend.conversation",
+    ("agent", "day"): "spend.agent",
+}
+"""Where Facts carry the running total of a (scope, window), in UTC."""
+
+
+class OnError(enum.StrEnum):
+    """What an evaluation that fails leads to."""
+
+    DENY = "deny"
+    ALLOW = "allow"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,14 +52,14 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase
     action: Verdict
     when: str
-    """The CEL condition; it acts when this is true, or with `require` when it is not."""
+    """The CEL condition; it acts when this is true, or with `require` when it is not. Of a spend limit: the CEL key."""
     require: bool = False
     tools: tuple[str, ...] = ()
     """Globs: the tools to strip (phase request), or the calls it is about (phase tool_call; empty: all)."""
     mode: Mode = Mode.ENFORCE
-    on_error: str = "deny"
+    on_error: OnError = OnError.DENY
     on_deny: OnDeny = OnDeny.REPLY
-    priority: int = 500
+    priority: int = PRIORITY
     severity: str = ""
     message: str = ""
     message_expression: str = ""
@@ -35,10 +68,371 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     way: Way | None = None
     annotations: Mapping[str, str] = {}
     cap_nanousd: int | None = None
-    """A spend limit: held by the budget store when the call is made, not judged by `when`."""
+    """Of a spend limit: what the budget store lets through, counted under `scope` and `window`."""
     scope: str = ""
     window: str = ""
     timezone: str = ""
     digest: str = ""
     position: str = ""
     """`file:line:column`."""
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one loaded policy besides its rules."""
+
+    name: str
+    version: str
+    digest: str
+    path: str
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+
+
+class Lowered(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule, and where its expressions stand in the document."""
+
+    rule: Rule
+    when_at: Path
+    message_at: Path = ()
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """One document in the one rule form."""
+
+    document: Document
+    text: Text
+    priority: int
+    agents: tuple[str, ...]
+    models: tuple[str, ...]
+    tenants: tuple[str, ...]
+    selector: str
+    """CEL, or empty."""
+    params: Mapping[str, Json]
+    variables: tuple[tuple[str, str], ...]
+    rules: tuple[Lowered, ...]
+
+
+def digest_of(value: object) -> str:
+    """Return the sha256 of a value's canonical JSON."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def lower(text: Text, problems: Problems) -> Policy:
+    """Bring one document into the one rule form; what makes no sense goes on the list."""
+    return _Lowering(text, problems).policy()
+
+
+def nanousd(usd: Any) -> int | None:
+    """Return dollars as nano-dollars, or None if they have more than nine decimals."""
+    nano = Decimal(repr(usd)) * NANO
+    return int(nano) if nano == nano.to_integral_value() else None
+
+
+def _literal(value: object) -> str:
+    """Write a text, a number or a list of texts as CEL."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+class _Lowering:
+    def __init__(self, text: Text, problems: Problems) -> None:
+        tree: Any = text.value
+        self._text = text
+        self._problems = problems
+        self._spec: dict[str, Any] = tree["spec"]
+        metadata = tree["metadata"]
+        self._document = Document(
+            name=metadata["name"],
+            version=metadata["version"],
+            digest=digest_of(tree),
+            path=text.path,
+            labels=metadata.get("labels", {}),
+            annotations=metadata.get("annotations", {}),
+        )
+
+    def policy(self) -> Policy:
+        selector = self._spec.get("selector", {})
+        return Policy(
+            document=self._document,
+            text=self._text,
+            priority=self._spec.get("priority", PRIORITY),
+            agents=tuple(selector.get("agents", ())),
+            models=tuple(selector.get("models", ())),
+            tenants=tuple(selector.get("tenants", ())),
+            selector=selector.get("when", ""),
+            params=self._spec.get("params", {}),
+            variables=tuple((entry["name"], entry["expression"]) for entry in self._spec.get("variables", ())),
+            rules=tuple(self._unique(self._rules())),
+        )
+
+    def _rules(self) -> Iterator[Lowered]:
+        if "topics" in self._spec:
+            yield from self._topics(self._spec["topics"], ("spec", "topics"))
+        for section, lower_entry in _SECTIONS.items():
+            for number, entry in enumerate(self._spec.get(section, ())):
+                yield from lower_entry(self, entry, ("spec", section, number))
+
+    def _unique(self, rules: Iterator[Lowered]) -> Iterator[Lowered]:
+        seen: set[str] = set()
+        for lowered in rules:
+            if lowered.rule.id in seen:
+                self._wrong(lowered.when_at[:3], f"`{_bare(lowered.rule.id)}` is already the id of another rule")
+            seen.add(lowered.rule.id)
+            yield lowered
+
+    def _wrong(self, path: Path, message: str) -> None:
+        self._problems.add(self._text.at(path), message)
+
+    def _lowered(
+        self,
+        entry: Mapping[str, Any],
+        at: Path,
+        when_at: Path,
+        *,
+        name: str,
+        phase: Phase,
+        action: Verdict,
+        **rest: Any,
+    ) -> Lowered:
+        """Make a rule from what all sections share and what this one says."""
+        rule = Rule(
+            id=f"{self._document.name}/{name}@{self._document.version}",
+            section=str(at[1]),
+            phase=phase,
+            action=action,
+            mode=self._mode(entry),
+            on_error=OnError(entry.get("onError", self._spec.get("onError", "deny"))),
+            on_deny=OnDeny(entry.get("onDeny", self._spec.get("onDeny", "reply"))),
+            priority=self._spec.get("priority", PRIORITY),
+            severity=entry.get("severity", ""),
+            message=entry.get("message", ""),
+            message_expression=entry.get("messageExpression", ""),
+            **rest,
+        )
+        digest = digest_of(msgspec.to_builtins(rule))
+        rule = msgspec.structs.replace(rule, digest=digest, position=self._text.at(at))
+        return Lowered(rule=rule, when_at=when_at, message_at=(*at, "messageExpression"))
+
+    def _mode(self, entry: Mapping[str, Any]) -> Mode:
+        """Return the mode that acts least: an entry can only weaken its policy's."""
+        order = (Mode.OFF, Mode.SHADOW, Mode.ENFORCE)
+        modes = Mode(self._spec.get("mode", "enforce")), Mode(entry.get("mode", "enforce"))
+        return min(modes, key=order.index)
+
+    def _condition(self, entry: Mapping[str, Any], at: Path, needed: bool) -> str:
+        """Return the key of the condition, `when` or `require`; empty if there is none."""
+        given = [key for key in ("when", "require") if key in entry]
+        if len(given) == 2:
+            self._wrong((*at, "require"), "give `when` or `require`, not both")
+        elif needed and not given:
+            self._wrong(at, "give `when` or `require`")
+        return given[0] if given else ""
+
+    # topics
+
+    def _topics(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
+        allow, deny, score = entry.get("allow", []), entry.get("deny", []), float(entry["minScore"])
+        if not allow and not deny:
+            self._wrong(at, "`topics` names no topic: give `allow`, `deny` or both")
+        for label in sorted({*allow} & {*deny}):
+            self._wrong(at, f"the topic `{label}` is both allowed and denied")
+        sure = f"guards.topics.score >= {score!r}"
+        conditions = {
+            "topics-denied": f"{sure} && guards.topics.label in {_literal(deny)}" if deny else "",
+            "topics-outside": f"{sure} && !(guards.topics.label in {_literal(allow)})" if allow else "",
+            "topics-uncertain": f"guards.topics.score < {score!r}" if entry["uncertain"] == "deny" else "",
+        }
+        for name, when in conditions.items():
+            if when:
+                yield self._lowered(entry, at, at, name=name, phase=Phase.REQUEST, action=Verdict.DENY, when=when)
+
+    # actions
+
+    def _action(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
+        key, least = self._condition(entry, at, needed=False), self._least(entry)
+        if not key and "minLevel" not in entry and "effect" not in entry:
+            self._wrong(at, 'say when: give `when`, `require`, `minLevel` or `effect` (`when: "true"` means always)')
+        if "messageExpression" in entry and entry.get("action") == "strip":
+            self._wrong((*at, "messageExpression"), "a stripped tool needs a `message`, the same for every call of it")
+        name, tools = entry["id"], tuple(entry["tools"])
+        yield self._call(entry, at, at, f"{name}.args", when="!tool.valid_json")
+        if least.rank > 1:
+            yield from self._bar(entry, at, at, f"{name}.level", when=f"agent.rank < {least.rank}", tools=tools)
+        if key:
+            yield from self._bar(entry, at, (*at, key), name, when=entry[key], require=key == "require", tools=tools)
+
+    def _least(self, entry: Mapping[str, Any]) -> Level:
+        changes = entry.get("effect", "read") != "read"
+        return Level(entry.get("minLevel", Level.EXECUTE if changes else Level.ASSIST))
+
+    def _bar(self, entry: Mapping[str, Any], at: Path, when_at: Path, name: str, **rest: Any) -> Iterator[Lowered]:
+        """Deny the calls, and first hide the tools if the action is `strip`: a model may call what it was not shown."""
+        if entry.get("action") == "strip":
+            plain = {key: value for key, value in entry.items() if key != "message"}
+            yield self._lowered(
+                plain, at, when_at, name=f"{name}.strip", phase=Phase.REQUEST, action=Verdict.STRIP_TOOLS, **rest
+            )
+        yield self._call(entry, at, when_at, name, **rest)
+
+    def _call(self, entry: Mapping[str, Any], at: Path, when_at: Path, name: str, **rest: Any) -> Lowered:
+        rest["tools"] = tuple(entry["tools"])
+        return self._lowered(entry, at, when_at, name=name, phase=Phase.TOOL_CALL, action=Verdict.DENY, **rest)
+
+    # spend
+
+    def _spend(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
+        scope, window = self._counter(entry, at)
+        limit, soft = self._usd(entry, at, "limitUSD"), self._usd(entry, at, "softUSD")
+        if limit is None and soft is None:
+            self._wrong(at, "give `limitUSD`, `softUSD` or both")
+        if limit is not None and soft is not None and soft >= limit:
+            self._wrong((*at, "softUSD"), "`softUSD` must be below `limitUSD`")
+        if (soft is None) != ("onSoft" not in entry):
+            self._wrong(at, "`softUSD` and `onSoft` come together")
+        for key in ("message", "onDeny"):
+            if limit is None and key in entry:
+                self._wrong((*at, key), f"`{key}` changes nothing without `limitUSD`")
+        if limit is not None:
+            yield self._limit(entry, at, scope, window, limit)
+        if soft is not None and "onSoft" in entry:
+            yield self._soft(entry, at, scope, window, soft)
+
+    def _counter(self, entry: Mapping[str, Any], at: Path) -> tuple[str, str]:
+        scope = entry.get("scope", "key" if "key" in entry else "")
+        window = entry.get("window", "conversation" if scope == "conversation" else "")
+        if ("scope" in entry) == ("key" in entry):
+            self._wrong(at, "give `scope` or `key`, one of them")
+        elif scope == "request" and window:
+            self._wrong((*at, "window"), "the scope `request` is one call and has no window")
+        elif scope in ("agent", "key") and window in ("", "conversation"):
+            self._wrong(at, f"a limit by {scope} needs a `window`: minute, hour, day, week or month")
+        if "timezone" in entry and window in ("", "conversation", "minute", "hour"):
+            self._wrong((*at, "timezone"), "`timezone` changes nothing here: only a day, week or month has one")
+        return scope, window
+
+    def _usd(self, entry: Mapping[str, Any], at: Path, key: str) -> int | None:
+        if key not in entry:
+            return None
+        amount = nanousd(entry[key])
+        if amount is None:
+            self._wrong((*at, key), f"`{key}` has more than nine decimals")
+        return amount
+
+    def _limit(self, entry: Mapping[str, Any], at: Path, scope: str, window: str, limit: int) -> Lowered:
+        denial = {"onDeny": entry.get("onDeny", self._spec.get("onDeny", "error"))}
+        common: dict[str, Any] = {"name": entry["id"], "phase": Phase.REQUEST, "action": Verdict.DENY}
+        if self._mode(entry) is not Mode.SHADOW:
+            return self._lowered(
+                {**entry, **denial},
+                at,
+                (*at, "key"),
+                when=entry.get("key", ""),
+                cap_nanousd=limit,
+                scope=scope,
+                window=window,
+                timezone=entry.get("timezone", "UTC"),
+                **common,
+            )
+        total = self._total(entry, at, scope, window, "a limit in mode shadow")
+        most = "spend.request.max_usd" if scope == "request" else f"{total}.usd + spend.request.max_usd"
+        return self._lowered({**entry, **denial}, at, at, when=f"{most} > {limit / NANO!r}", **common)
+
+    def _soft(self, entry: Mapping[str, Any], at: Path, scope: str, window: str, soft: int) -> Lowered:
+        total, to = self._total(entry, at, scope, window, "`softUSD`"), entry["onSoft"]
+        when = f"{total}.{'est_usd' if scope == 'request' else 'usd'} >= {soft / NANO!r}"
+        rule_id = f"{entry['id']}.soft"
+        common: dict[str, Any] = {"name": rule_id, "phase": Phase.REQUEST, "when": when}
+        if to == "annotate":
+            notes = {f"spend.{entry['id']}": "soft"}
+            return self._lowered({}, at, at, action=Verdict.ANNOTATE, annotations=notes, **common)
+        way = self._way({"to": to["route"]}, rule_id)
+        return self._lowered({}, at, (*at, "onSoft", "route"), action=Verdict.ROUTE, way=way, **common)
+
+    def _total(self, entry: Mapping[str, Any], at: Path, scope: str, window: str, what: str) -> str:
+        total = TOTALS.get((scope, window))
+        if total is None or entry.get("timezone", "UTC") != "UTC":
+            self._wrong(at, f"{what} is possible per request, per conversation, and per agent and UTC day")
+        return total or "spend.request"
+
+    # routing, rules
+
+    def _routing(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
+        way = self._way(entry, entry["id"])
+        yield self._lowered(
+            entry,
+            at,
+            (*at, "when"),
+            name=entry["id"],
+            phase=Phase.REQUEST,
+            action=Verdict.ROUTE,
+            when=entry["when"],
+            way=way,
+        )
+
+    def _way(self, entry: Mapping[str, Any], rule: str) -> Way:
+        to, fallback = entry["to"], tuple(entry.get("fallback", ()))
+        rule_id = f"{self._document.name}/{rule}@{self._document.version}"
+        if isinstance(to, str):
+            return Way(to=to, fallback=fallback, rule=rule_id)
+        tags = tuple(sorted({*to["cheapest"]["tags"]}))
+        return Way(cheapest=True, tags=tags, fallback=fallback, rule=rule_id)
+
+    def _rule(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
+        phase, action = Phase(entry["phase"]), Verdict(entry["action"])
+        key = self._condition(entry, at, needed=True)
+        if action not in VERDICTS[phase]:
+            possible = ", ".join(VERDICTS[phase])
+            self._wrong((*at, "action"), f"`{action}` is not possible in phase {phase}: there a rule may {possible}")
+        for unfit, where in _unfit(entry, phase, action):
+            self._wrong((*at, unfit) if unfit in entry else at, where)
+        hold = entry.get("stream", "hold" if action is Verdict.DENY else "after") == "hold"
+        yield self._lowered(
+            entry,
+            at,
+            (*at, key),
+            name=entry["id"],
+            phase=phase,
+            action=action,
+            when=entry.get(key, "false"),
+            require=key == "require",
+            tools=tuple(entry.get("tools", ())),
+            hold=hold and phase is Phase.RESPONSE and self._mode(entry) is Mode.ENFORCE,
+            way=self._way(entry, entry["id"]) if "to" in entry else None,
+            annotations=entry.get("annotations", {}),
+        )
+
+
+_SECTIONS: Mapping[str, Callable[[_Lowering, Mapping[str, Any], Path], Iterator[Lowered]]] = {
+    "actions": _Lowering._action,
+    "spend": _Lowering._spend,
+    "routing": _Lowering._routing,
+    "rules": _Lowering._rule,
+}
+
+_NEEDED = {Verdict.ROUTE: "to", Verdict.STRIP_TOOLS: "tools", Verdict.ANNOTATE: "annotations"}
+_ONLY: Mapping[str, tuple[Callable[[Phase, Verdict], bool], str]] = {
+    "to": (lambda _, action: action is Verdict.ROUTE, "with `action: route`"),
+    "fallback": (lambda _, action: action is Verdict.ROUTE, "with `action: route`"),
+    "message": (lambda _, action: action is Verdict.DENY, "with `action: deny`"),
+    "messageExpression": (lambda _, action: action is Verdict.DENY, "with `action: deny`"),
+    "stream": (lambda phase, _: phase is Phase.RESPONSE, "in phase response"),
+    "tools": (
+        lambda phase, action: phase is Phase.TOOL_CALL or action is Verdict.STRIP_TOOLS,
+        "in phase tool_call or with `action: strip_tools`",
+    ),
+}
+
+
+def _unfit(entry: Mapping[str, Any], phase: Phase, action: Verdict) -> Iterator[tuple[str, str]]:
+    """Yield the keys that are missing or that would change nothing, each with what to say of it."""
+    needed = _NEEDED.get(action, "id")
+    if needed not in entry:
+        yield needed, f"`action: {action}` needs `{needed}`"
+    for key, (fits, where) in _ONLY.items():
+        if key in entry and not fits(phase, action):
+            yield key, f"`{key}` changes nothing here: it is for rules {where}"
+
+
+def _bare(rule_id: str) -> str:
+    """Return the id as the document writes it."""
+    return rule_id.partition("/")[2].rpartition("@")[0]
