@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias, cast
 
 from aiohttp import StreamReader, web
@@ -16,7 +16,10 @@ from proxy.terms import Head
 
 IDLE_S = 75.0
 """How long a connection may be idle between calls: longer than clients keep theirs, so that they close first."""
+LINGER_S = 2.0
+"""How long what is left of a refused request is read on, so that its sender gets to see the refusal."""
 
+Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 ErrorBody: TypeAlias = Callable[[HandrailError], tuple[Head, bytes]]
 
 
@@ -86,49 +89,68 @@ class Inbound(web.BaseRequest):
         writer.output_size = 0  # The reply proper has not begun, which is what aiohttp reads from this.
 
 
+class Room:
+    """The connections of one listener, and what holds for each of them."""
+
+    def __init__(self, limits: Limits, error: ErrorBody, on_bug: Callable[[BaseException], None]) -> None:
+        self.limits = limits
+        self.error = error
+        self.on_bug = on_bug
+        self.peers: set[Connection] = set()
+        self.empty = asyncio.Event()
+
+    def enter(self, peer: Connection) -> bool:
+        """Take a connection in, if there is space."""
+        if len(self.peers) >= self.limits.max_connections:
+            return False
+        self.peers.add(peer)
+        self.empty.clear()
+        return True
+
+    def leave(self, peer: Connection) -> None:
+        """Forget a connection."""
+        self.peers.discard(peer)
+        if not self.peers:
+            self.empty.set()
+
+
 class Connection(web.RequestHandler):
     """aiohttp's protocol, kept from waiting for ever and from answering in anything but the dialect's error object."""
 
-    __slots__ = ("_error", "_head_timer", "_limits", "_on_bug", "_peers", "_stall_timer", "call")
+    __slots__ = ("_head_timer", "_room", "_stall_timer", "call")
 
-    def __init__(
-        self,
-        server: web.Server,
-        peers: set[Connection],
-        limits: Limits,
-        error: ErrorBody,
-        on_bug: Callable[[BaseException], None],
-    ) -> None:
+    def __init__(self, server: web.Server, room: Room) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=IDLE_S,
-            lingering_time=2.0,
+            lingering_time=LINGER_S,
             auto_decompress=False,
             access_log=None,  # type: ignore[arg-type]  # None is how aiohttp is told not to log.
         )
         self.call: Call | None = None
-        self._peers = peers
-        self._limits = limits
-        self._error = error
-        self._on_bug = on_bug
+        self._room = room
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request: none has come, or none is being answered."""
+        return self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
 
     # --- coming and going -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or turn it away if there are as many as there may be."""
-        if len(self._peers) >= self._limits.max_connections:
+        if not self._room.enter(self):
             self._turn_away(transport)
             return
-        self._peers.add(self)
         super().connection_made(transport)
         self._watch_head()
 
     def _turn_away(self, transport: asyncio.BaseTransport) -> None:
         out = cast(asyncio.Transport, transport)
-        head, body = self._error(Overloaded("There are too many connections.", headers={"retry-after": "1"}))
+        head, body = self._room.error(Overloaded("There are too many connections.", headers={"retry-after": "1"}))
         lines = [f"HTTP/1.1 {head.status} Service Unavailable", f"content-length: {len(body)}", "connection: close"]
         lines += [f"{name}: {value}" for name, value in head.headers.items()]
         out.write("\r\n".join([*lines, "", ""]).encode() + body)
@@ -136,7 +158,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop the clocks, and tell the call that nobody listens any more."""
-        self._peers.discard(self)
+        self._room.leave(self)
         self._stop_head_timer()
         if self._stall_timer:
             self._stall_timer.cancel()
@@ -158,7 +180,7 @@ class Connection(web.RequestHandler):
             self._stop_head_timer()
 
     def _watch_head(self) -> None:
-        self._head_timer = self._loop.call_later(self._limits.header_s, self.force_close)
+        self._head_timer = self._loop.call_later(self._room.limits.header_s, self.force_close)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer:
@@ -168,7 +190,7 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         """Give a client that does not read only so long to go on."""
         super().pause_writing()
-        self._stall_timer = self._loop.call_later(self._limits.write_stall_s, self._give_up)
+        self._stall_timer = self._loop.call_later(self._room.limits.write_stall_s, self._give_up)
 
     def resume_writing(self) -> None:
         """Note that it reads again."""
@@ -194,13 +216,15 @@ class Connection(web.RequestHandler):
         aiohttp's own text quotes the bytes at fault, which may be a credential: it is neither sent nor logged.
         """
         if status == BadRequest.status:
-            return whole(*self._error(BadRequest("This is not well-formed HTTP/1.1.", code="bad_http")), close=True)
-        self._on_bug(exc or TimeoutError("the call timed out outside of every deadline"))
+            return whole(
+                *self._room.error(BadRequest("This is not well-formed HTTP/1.1.", code="bad_http")), close=True
+            )
+        self._room.on_bug(exc or TimeoutError("the call timed out outside of every deadline"))
         if request.writer.output_size > 0:
             raise ConnectionResetError("the reply has begun; cutting it is all that is left to say that it failed")
-        return whole(*self._error(HandrailError("Handrail failed to handle this call.")), close=True)
+        return whole(*self._room.error(HandrailError("Handrail failed to handle this call.")), close=True)
 
     def log_exception(self, *args: object, exc_info: object = None, **kwargs: object) -> None:
         """Report what went wrong inside aiohttp itself, such as a reply header that cannot be sent."""
         if isinstance(exc_info, BaseException):
-            self._on_bug(exc_info)
+            self._room.on_bug(exc_info)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeAlias, cast
 
@@ -14,7 +13,8 @@ from msgspec.structs import replace
 from proxy.errors import HandrailError, Overloaded
 from proxy.ports import Client
 from proxy.server import intake
-from proxy.server.connection import Call, Connection, ErrorBody, Inbound, whole
+from proxy.server.connection import Call, Connection, ErrorBody, Inbound, Room, whole
+from proxy.server.listener import Listener
 from proxy.snapshot import Limits
 from proxy.terms import Delta, End, Fault, Head, RawRequest
 
@@ -41,59 +41,36 @@ class DataPlane:
         self._handle = handle
         self._local = local
         self._error = error
-        self._on_bug = on_bug
         self._limits = limits
-        self._peers: set[Connection] = set()
+        self._listener = Listener(self._serve, Room(limits, error, on_bug))
         self._tasks: set[asyncio.Task[object]] = set()
-        self._listener: asyncio.Server | None = None
-        self._socket_path = ""
         self._cutting = False
-
-    # --- open and close ---------------------------------------------------------------------------------------------
 
     @property
     def accepting(self) -> bool:
         """Whether new connections are taken; false from the first moment of shutdown."""
-        return self._listener is not None and self._listener.is_serving()
+        return self._listener.accepting
 
     async def start(self, listen: str) -> str:
         """Listen on `host:port` or `unix:/path`; return the address, with the port that was given for port 0."""
-        loop = asyncio.get_running_loop()
-        server = web.Server(self._serve, request_factory=Inbound)
-
-        def accept() -> Connection:
-            return Connection(server, self._peers, self._limits, self._error, self._on_bug)
-
-        scheme, _, path = listen.partition(":")
-        if scheme == "unix":
-            self._listener = await loop.create_unix_server(accept, path, backlog=1024)
-            self._socket_path = path
-            return listen
-        host, _, port = listen.rpartition(":")
-        self._listener = await loop.create_server(accept, host.strip("[]"), int(port), backlog=1024)
-        return f"{host}:{self._listener.sockets[0].getsockname()[1]}"
+        return await self._listener.start(listen)
 
     async def shutdown(self, grace_s: float) -> None:
         """Take no more, let open calls end within the grace, cut the rest with an error, wait for them to settle."""
-        if self._listener:
-            self._listener.close()
-        await asyncio.sleep(0)  # What has been accepted already gets its connection, and its turn below.
-        for connection in [peer for peer in self._peers if not peer.call]:
-            connection.close()
-            connection.force_close()
+        await self._listener.stop()
         await self._settled(grace_s)
         self._cutting = True
         for task in self._tasks:
             task.cancel()
         await self._settled(CUT_S)
-        for connection in list(self._peers):
-            connection.force_close()
-        if self._socket_path:
-            await asyncio.to_thread(os.unlink, self._socket_path)
+        self._listener.abort()
 
     async def _settled(self, limit_s: float) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=limit_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+                await self._listener.emptied()
 
     # --- one call ---------------------------------------------------------------------------------------------------
 
