@@ -20,7 +20,6 @@ from .values import (
     NANOS,
     UINT_MAX,
     UInt,
-    duration,
     int64,
     kind_of,
     timestamp,
@@ -87,14 +86,14 @@ _CONVERSIONS: dict[str, dict[str, Callable[[Any], object]]] = {
     "int": {
         "int": same,
         "uint": lambda value: int64(int(value)),
-        "double": lambda value: truncated(value, INT_MIN - 1, INT_MAX + 1),
+        "double": lambda value: truncated(value, INT_MIN + 1, INT_MAX + 1),
         "timestamp": lambda value: value.nanos // NANOS,
         "string": lambda value: int64(_whole("an int", value)),
     },
     "uint": {
         "uint": same,
         "int": uint64,
-        "double": lambda value: UInt(truncated(value, -1, UINT_MAX + 1)),
+        "double": lambda value: UInt(truncated(value, 0, UINT_MAX + 1)),
         "string": lambda value: uint64(_whole("a uint", value)),
     },
     "double": {"double": same, "int": float, "uint": float, "string": _read_double},
@@ -110,7 +109,7 @@ _CONVERSIONS: dict[str, dict[str, Callable[[Any], object]]] = {
     },
     "bytes": {"bytes": same, "string": str.encode},
     "bool": {"bool": same, "string": _read_bool},
-    "duration": {"duration": same, "int": duration, "string": parse_duration},
+    "duration": {"duration": same, "string": parse_duration},
     "timestamp": {"timestamp": same, "int": lambda value: timestamp(value * NANOS), "string": parse_timestamp},
 }
 
