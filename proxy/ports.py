@@ -108,8 +108,8 @@ class Decoder(Protocol):
     def feed(self, data: bytes) -> list[Delta]:
         """Take bytes in any slicing and return the events that are complete."""
 
-    def close(self) -> End | Fault:
-        """Say how the reply ended, once its bytes have."""
+    def close(self) -> tuple[list[Delta], End | Fault]:
+        """Return what was still incomplete (an unstreamed reply is complete only now), and how the reply ended."""
 
 
 class Provider(Protocol):

@@ -396,6 +396,16 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 # --- the reply ------------------------------------------------------------------------------------------------------
 
 
+class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How one configured provider is reached."""
+
+    name: str
+    base_url: str
+    key: Secret | None = None
+    headers: Headers = {}
+    """Extra headers, sent with every call."""
+
+
 class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request to a provider. The credential stays in a Secret until the socket."""
 
@@ -412,9 +422,12 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a tool call: `id` and `name` come once, `arguments` in any number of pieces."""
 
     index: int
+    """Which call of the choice; -1 is the one legacy `function_call`, which has no number."""
     id: str = ""
     name: str = ""
     arguments: str = ""
+    position: int = 0
+    """Its place in this event's own list, by which `wire` finds it again in the tree."""
 
 
 class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
