@@ -44,9 +44,11 @@ CATCH_ALL = {
     "proxy/stores/sqlite/store.py": "the background writer: nobody above it could keep the queue going",
 }
 
-# Imports each named module in a process forked before anything of ours, or of others, was imported.
+# Imports each named module in a process forked before anything of ours was. What is not ours comes first, once:
+# it takes long, and no cycle runs through it.
 IMPORT_EACH_ALONE = """
 import os, sys, traceback
+import aiohttp, asyncio, jsonschema, lark, msgspec, re2, tiktoken, yaml
 for name in sys.argv[1:]:
     child = os.fork()
     if child == 0:
@@ -139,7 +141,7 @@ def test_no_module_is_named_for_nothing() -> None:
 
 
 def test_every_module_imports_alone() -> None:
-    """Each module loads in an interpreter that has loaded nothing else, so no import order hides a cycle."""
+    """Each module loads where nothing else of ours is loaded, so no import order hides a cycle."""
     names = [dotted(path) for path in modules() if not path.endswith("__main__.py")]
 
     run = subprocess.run(

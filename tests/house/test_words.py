@@ -1,4 +1,4 @@
-"""Owns the proof that tracked text names no machine, no registry and no unfinished business."""
+"""Owns the proof that tracked text names no machine or registry, nothing unfinished and no exception without its reason."""
 
 import re
 
@@ -10,6 +10,9 @@ from tests.house.tree import ROOT, tracked
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|home|work|Users)" + r"/\w")
 REGISTRY_HOST = re.compile(r"pypi\.o" + r"rg|pythonhosted\.o" + r"rg|npmjs\.(?:o" + r"rg|com)|debian\.o" + r"rg")
+UNEXPLAINED = re.compile(
+    r"#\s*(?:noqa(?::\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*)?|type: ign" + r"ore(?:\[[\w, -]+\])?|pragma: no \w+)\s*$"
+)
 
 # Pages other people wrote, kept as they wrote them.
 VERBATIM = {"LICENSE", "requirements.lock"}
@@ -33,6 +36,7 @@ def lines_with(pattern: re.Pattern[str]) -> list[str]:
         pytest.param(UNFINISHED, id="unfinished business"),
         pytest.param(MACHINE_PATH, id="a path of one machine"),
         pytest.param(REGISTRY_HOST, id="a registry's host"),
+        pytest.param(UNEXPLAINED, id="an ignored check without its reason"),
     ],
 )
 def test_no_tracked_line_says(pattern: re.Pattern[str]) -> None:
@@ -46,6 +50,8 @@ def test_no_tracked_line_says(pattern: re.Pattern[str]) -> None:
         pytest.param(UNFINISHED, "# TO" + "DO: later", id="unfinished business"),
         pytest.param(MACHINE_PATH, "see /home" + "/someone/notes", id="a path of one machine"),
         pytest.param(REGISTRY_HOST, "https://pypi.o" + "rg/simple", id="a registry's host"),
+        pytest.param(UNEXPLAINED, "x = eval(y)  # no" + "qa: S307", id="an ignored rule"),
+        pytest.param(UNEXPLAINED, "x = y  # type: ign" + "ore[arg-type]", id="an ignored type"),
     ],
 )
 def test_the_patterns_find_what_they_are_for(pattern: re.Pattern[str], line: str) -> None:
