@@ -1,4 +1,4 @@
-"""Owns the proof that tracked text names no machine or registry, nothing unfinished and no exception without its reason."""
+"""Owns the proof that tracked text names no machine and no registry, leaves nothing unfinished and explains its ignores."""
 
 import re
 
