@@ -1,4 +1,4 @@
-"""Owns the proof that tracked text names no machine and no registry, leaves nothing unfinished and explains its ignores."""
+"""Owns the proof that tracked text names no machine or registry, finishes what it begins and explains its ignores."""
 
 import re
 
