@@ -1,6 +1,6 @@
-"""Owns the identifiers of a trace: read from a client's `traceparent`, or derived so that a conversation is one trace.
+"""Owns the identifiers of a trace: read from a client's `traceparent`, or derived from the exchange's own id.
 
-In: header values and ids. Out: lower-case hexadecimal ids. Never: a span, a sampling decision of its own, content.
+In: header values and ids. Out: lower-case hexadecimal ids. Never: a span, a random number, content.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ def parse_traceparent(value: str) -> tuple[str, str, bool] | None:
     return trace_id, span_id, bool(int(flags, 16) & 1)
 
 
-def trace_id_for(session_id: str) -> str:
-    """Return the trace id of a conversation whose client sent none: the same for every call and every process."""
-    return _digest("trace", session_id, 16)
+def context(traceparent: str, exchange_id: str) -> tuple[str, str, str]:
+    """Return trace id, root span id and parent span id of an exchange; without a valid header it begins a trace."""
+    found = parse_traceparent(traceparent)
+    trace_id, parent_span_id = (found[0], found[1]) if found else (trace_id_for(exchange_id), "")
+    return trace_id, span_id_for(exchange_id), parent_span_id
 
 
-def span_id_for(exchange_id: str) -> str:
-    """Return the id of an exchange's root span."""
-    return _digest("span", exchange_id, 8)
+def trace_id_for(name: str) -> str:
+    """Return the trace id that belongs to an exchange's or a conversation's id, the same in every process."""
+    return hashlib.blake2b(name.encode(), digest_size=16, person=b"trace").hexdigest()
 
 
-def _digest(kind: str, name: str, size: int) -> str:
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=size, person=kind.encode()).hexdigest()
-    return digest if digest.strip("0") else digest[:-1] + "1"  # all zeros means "no id" in W3C Trace Context
+def span_id_for(name: str) -> str:
+    """Return the span id that belongs to an exchange's id, or to one part of it."""
+    return hashlib.blake2b(name.encode(), digest_size=8, person=b"span").hexdigest()
