@@ -79,8 +79,10 @@ class Problems:
         self.found: list[str] = []
 
     def add(self, place: str, message: str, wrong: str = "", known: Iterable[str] = ()) -> None:
-        """Note a problem, with the known name that `wrong` is nearest to."""
-        self.found.append(f"{place}: {message}{meant(wrong, known)}")
+        """Note a problem, once, with the known name that `wrong` is nearest to."""
+        problem = f"{place}: {message}{meant(wrong, known)}"
+        if problem not in self.found:
+            self.found.append(problem)
 
 
 def meant(wrong: str, known: Iterable[str]) -> str:

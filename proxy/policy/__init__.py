@@ -7,8 +7,10 @@ token counts and budget windows come in as callables, guard results as facts.
 from __future__ import annotations
 
 from proxy.documents import Source
-from proxy.policy.compile import Functions, PolicyProblems, load
+from proxy.policy.compile import PolicyProblems, load
 from proxy.policy.decide import Explained, PolicySet
+from proxy.policy.facts import user_text
+from proxy.policy.functions import Functions
 from proxy.policy.lower import Rule
 
-__all__ = ["Explained", "Functions", "PolicyProblems", "PolicySet", "Rule", "Source", "load"]
+__all__ = ["Explained", "Functions", "PolicyProblems", "PolicySet", "Rule", "Source", "load", "user_text"]

@@ -1,13 +1,28 @@
-"""Owns the step from documents to a PolicySet: references checked, every expression compiled, all problems at once."""
+"""Owns the step from documents to a PolicySet: references checked, every expression compiled, all problems at once.
+
+In: Sources, and the names that config knows. Out: a PolicySet, or PolicyProblems. Never: half a set.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import pkgutil
+import re
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from typing import Any
 
-import msgspec
+from proxy import cel
+from proxy.documents import Path, Problems, Source, Text, check, meant, read
+from proxy.policy.decide import Check, Compiled, PolicySet, Unit
+from proxy.policy.facts import CREDENTIALS, ROOTS, Maker, makers
+from proxy.policy.functions import Functions, table
+from proxy.policy.globs import Globs
+from proxy.policy.lower import Lowered, Policy, Rule, digest_of, lower
+from proxy.terms import Mode, Phase
 
-from proxy.documents import Source
-from proxy.policy.decide import PolicySet
+Reference = tuple[str, ...]
+
+OPEN_ROOTS = frozenset(("now", "params"))
+"""Roots that may be read whole."""
 
 
 class PolicyProblems(Exception):
@@ -16,15 +31,6 @@ class PolicyProblems(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-class Functions(msgspec.Struct, frozen=True, kw_only=True):
-    """What policies can compute but this room cannot."""
-
-    tokens: Callable[[str], int]
-    """Tokens of a text."""
-    window_key: Callable[[str, str, int], str]
-    """(window, time zone, at_ms) -> the name of the window that this moment is in, e.g. `day:20454`."""
 
 
 def load(
@@ -39,4 +45,275 @@ def load(
     `guards` maps each configured guard to the labels it can give (empty: not known); `routes` are the aliases and
     pools that rules may route to (None: not checked).
     """
-    raise NotImplementedError
+    problems = Problems()
+    policies = [lower(text, problems) for source in sources for text in _documents(source, problems)]
+    house = _House(functions, guards, routes, problems)
+    compiled = [_Compiler(policy, house).compiled() for policy in _distinct(policies, problems)]
+    if problems.found:
+        raise PolicyProblems(problems.found)
+    compiled.sort(key=lambda policy: (policy.priority, policy.document.name))
+    digest = digest_of(sorted([c.document.name, c.document.version, c.document.digest] for c in compiled))
+    return PolicySet(tuple(compiled), digest=digest, makers=house.makers, window_key=functions.window_key)
+
+
+def schema(name: str) -> bytes:
+    """Return a JSON Schema that ships with this package."""
+    found = pkgutil.get_data(__name__, name)
+    if found is None:
+        raise FileNotFoundError(name)
+    return found
+
+
+def _documents(source: Source, problems: Problems) -> Iterator[Text]:
+    texts = read(source, problems)
+    if not texts and not source.text.strip():
+        problems.add(f"{source.path}:1:1", "this file holds no policy")
+    for text in texts:
+        if check(text, schema("schema.json"), problems):
+            yield text
+
+
+def _distinct(policies: Sequence[Policy], problems: Problems) -> Iterator[Policy]:
+    names: dict[str, str] = {}
+    for policy in policies:
+        name, place = policy.document.name, policy.text.at(("metadata", "name"))
+        if name in names:
+            problems.add(place, f"`{name}` is already the name of the policy at {names[name]}")
+        names.setdefault(name, place)
+        yield policy
+
+
+class _House:
+    """What all policies of one load share."""
+
+    def __init__(
+        self,
+        functions: Functions,
+        guards: Mapping[str, Collection[str]],
+        routes: Collection[str] | None,
+        problems: Problems,
+    ) -> None:
+        self.functions = functions
+        self.table = table(functions)
+        self.guards = guards
+        self.routes = routes
+        self.problems = problems
+        self.makers: Mapping[str, Maker] = makers(guards)
+
+
+class _Compiler:
+    """Compiles one policy."""
+
+    def __init__(self, policy: Policy, house: _House) -> None:
+        self._policy = policy
+        self._text = policy.text
+        self._house = house
+        self._problems = house.problems
+        document = policy.document
+        self._constants: dict[str, object] = {
+            "params": dict(policy.params),
+            **{f"params.{name}": value for name, value in policy.params.items()},
+            **{f"policy.{field}": getattr(document, field) for field in ("name", "version", "digest")},
+        }
+        self._defined: dict[str, tuple[int, str]] = {}
+        self._names = _Names(house.makers, self._constants, self._defined)
+        self._variables: dict[tuple[Phase, str], tuple[cel.Program, frozenset[Reference]] | None] = {}
+
+    def compiled(self) -> Compiled:
+        """Compile everything; what is wrong goes on the list."""
+        policy = self._policy
+        if not policy.rules:
+            self._problems.add(self._text.at(("spec",)), "this policy says nothing: give it a section with rules")
+        self._define()
+        self._check_topics()
+        checks = {phase: list(self._checks(phase)) for phase in Phase}
+        units = {phase: self._unit(phase, found) for phase, found in checks.items() if found or self._limits(phase)}
+        return Compiled(
+            document=policy.document,
+            priority=policy.priority,
+            agents=Globs(policy.agents),
+            models=Globs(policy.models),
+            tenants=Globs(policy.tenants),
+            rules=tuple(lowered.rule for lowered in policy.rules),
+            units=units,
+            caps=tuple(self._limits(Phase.REQUEST)),
+        )
+
+    def _limits(self, phase: Phase) -> list[Rule]:
+        rules = (lowered.rule for lowered in self._policy.rules)
+        return [r for r in rules if r.phase is phase and r.cap_nanousd is not None and r.mode is Mode.ENFORCE]
+
+    def _define(self) -> None:
+        """Note the variables, and compile each once on its own so that an unused one is checked as well."""
+        for number, (name, source) in enumerate(self._policy.variables):
+            at: Path = ("spec", "variables", number, "expression")
+            if name in self._defined:
+                self._problems.add(self._text.at(("spec", "variables", number, "name")), f"`{name}` is defined twice")
+            self._program(source, None, at)
+            self._defined[name] = (number, source)
+
+    def _check_topics(self) -> None:
+        tree: Any = self._text.value
+        topics, known = tree["spec"].get("topics", {}), self._house.guards.get("topics", ())
+        for key in ("allow", "deny"):
+            for number, label in enumerate(topics.get(key, ())):
+                if known and label not in known:
+                    place = self._text.at(("spec", "topics", key, number))
+                    self._problems.add(place, f"the topics guard has no label `{label}`", label, known)
+
+    # rules
+
+    def _checks(self, phase: Phase) -> Iterator[tuple[Check, frozenset[Reference]]]:
+        for lowered in self._policy.rules:
+            rule = lowered.rule
+            if rule.phase is phase:
+                self._check_rule(lowered)
+                made = self._check(lowered) if rule.cap_nanousd is None or rule.when else None
+                if made and rule.mode is not Mode.OFF:
+                    yield made
+
+    def _check(self, lowered: Lowered) -> tuple[Check, frozenset[Reference]] | None:
+        rule, message, reads = lowered.rule, None, frozenset[Reference]()
+        condition = self._program(rule.when, rule.phase, lowered.when_at)
+        if rule.message_expression:
+            said = self._program(rule.message_expression, rule.phase, lowered.message_at)
+            message, reads = said or (None, reads)
+        if condition is None:
+            return None
+        made = Check(
+            rule=rule,
+            program=condition[0],
+            message=message,
+            tools=Globs(rule.tools) if rule.tools else None,
+            key=rule.cap_nanousd is not None,
+        )
+        return made, condition[1] | reads
+
+    def _check_rule(self, lowered: Lowered) -> None:
+        """Check the names that a rule gives besides its expressions."""
+        rule, routes = lowered.rule, self._house.routes
+        names = (rule.way.to, *rule.way.fallback) if rule.way else ()
+        for name in names:
+            if name and routes is not None and name not in routes:
+                self._problems.add(rule.position, f"there is no alias or pool `{name}` to route to", name, routes)
+        if rule.timezone and rule.window:
+            try:
+                self._house.functions.window_key(rule.window, rule.timezone, 0)
+            except ValueError as error:
+                self._problems.add(rule.position, str(error))
+
+    def _unit(self, phase: Phase, found: Sequence[tuple[Check, frozenset[Reference]]]) -> Unit:
+        selector = self._policy.selector
+        selected = self._program(selector, phase, ("spec", "selector", "when")) if selector else None
+        variables = {
+            f"vars.{name}": compiled[0] for (at, name), compiled in self._variables.items() if at is phase and compiled
+        }
+        return Unit(
+            constants=self._constants,
+            variables=variables,
+            selector=selected[0] if selected else None,
+            checks=tuple(made for made, _ in found),
+            reads=frozenset[Reference]().union(*(reads for _, reads in found), selected[1] if selected else ()),
+        )
+
+    # expressions
+
+    def _program(self, source: str, phase: Phase | None, at: Path) -> tuple[cel.Program, frozenset[Reference]] | None:
+        """Compile one expression for a phase (None: any), with all it reads, also through variables."""
+        try:
+            program = cel.compile(source, variables=self._names, functions=self._house.table)
+        except cel.CelSyntaxError as error:
+            self._problems.add(self._place(at, source, error.line, error.column), error.message)
+            return None
+        before = len(self._problems.found)
+        reads: set[Reference] = set()
+        for reference in sorted(map(_dotted, program.references)):
+            wrong = self._wrong(reference, phase)
+            if wrong:
+                self._problems.add(self._place_of(at, source, reference), wrong)
+            elif reference[0] == "vars":
+                reads |= self._variable(reference[1], phase)
+            else:
+                reads.add(reference)
+        return None if len(self._problems.found) > before else (program, frozenset(reads))
+
+    def _variable(self, name: str, phase: Phase | None) -> frozenset[Reference]:
+        """Compile a variable for the phase that reads it, once; return what it reads."""
+        if phase is None:
+            return frozenset()
+        if (phase, name) not in self._variables:
+            number, source = self._defined[name]
+            self._variables[phase, name] = None
+            self._variables[phase, name] = self._program(source, phase, ("spec", "variables", number, "expression"))
+        compiled = self._variables[phase, name]
+        return compiled[1] if compiled else frozenset()
+
+    def _wrong(self, reference: Reference, phase: Phase | None) -> str:
+        """Say what is wrong with a reference; empty if nothing is."""
+        root, phases = reference[0], ROOTS[reference[0]]
+        if phase is not None and phase not in phases:
+            return f"`{root}` is not available in phase {phase}, only in {', '.join(phases)}"
+        if root in OPEN_ROOTS and (len(reference) == 1 or root == "now"):
+            return ""
+        if len(reference) == 1:
+            example = next(self._names.below(root), root)
+            return f"`{root}` cannot be read as a whole: name a field, such as `{example}`"
+        if reference[:2] == ("request", "headers"):
+            return _wrong_header(reference)
+        for depth in (2, 3):
+            name, fields = ".".join(reference[:depth]), sorted(self._names.below(".".join(reference[: depth - 1])))
+            if len(reference) >= depth and fields and name not in fields:
+                return f"there is no `{name}`{meant(name, fields)}"
+        return ""
+
+    def _place_of(self, at: Path, source: str, reference: Reference) -> str:
+        """Find where a reference stands in its expression."""
+        for length in range(len(reference), 0, -1):
+            found = re.search(r"\s*\.\s*".join(map(re.escape, reference[:length])), source)
+            if found:
+                line = source.count("\n", 0, found.start()) + 1
+                return self._place(at, source, line, found.start() - source.rfind("\n", 0, found.start()))
+        return self._place(at, source, 1, 1)
+
+    def _place(self, at: Path, source: str, line: int, column: int) -> str:
+        """Name a place inside an expression; of one that a section was lowered to, the section itself."""
+        value: Any = self._text.value
+        for step in at:
+            value = value[step]
+        return self._text.at(at, line, column) if value == source else self._text.at(at)
+
+
+class _Names(Container[str]):
+    """The names that expressions of one policy may use; `defined` grows while it is read."""
+
+    def __init__(
+        self, makers: Mapping[str, Maker], constants: Mapping[str, object], defined: Mapping[str, object]
+    ) -> None:
+        self._fixed = {**ROOTS, **makers, **constants}
+        self._defined = defined
+
+    def __contains__(self, name: object) -> bool:
+        return name in set(self)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._fixed
+        yield from (f"vars.{name}" for name in self._defined)
+
+    def below(self, prefix: str) -> Iterator[str]:
+        """Yield the names one step below another."""
+        depth = prefix.count(".") + 1
+        return (name for name in self if name.startswith(f"{prefix}.") and name.count(".") == depth)
+
+
+def _dotted(reference: Reference) -> Reference:
+    """Split the declared name that a reference begins with into its steps."""
+    return (*reference[0].split("."), *reference[1:])
+
+
+def _wrong_header(reference: Reference) -> str:
+    if len(reference) == 2:
+        return '`request.headers` cannot be read as a whole: name the header, such as request.headers["x-tier"]'
+    name = reference[2]
+    if name in CREDENTIALS:
+        return f"the header `{name}` is a credential: no rule may read it"
+    return "" if name == name.lower() else f"header names are lower-case here: write `{name.lower()}`"

@@ -346,7 +346,7 @@ class _Lowering:
             notes = {f"spend.{entry['id']}": "soft"}
             return self._lowered({}, at, at, action=Verdict.ANNOTATE, annotations=notes, **common)
         way = self._way({"to": to["route"]}, rule_id)
-        return self._lowered({}, at, (*at, "onSoft", "route"), action=Verdict.ROUTE, way=way, **common)
+        return self._lowered({}, at, at, action=Verdict.ROUTE, way=way, **common)
 
     def _total(self, entry: Mapping[str, Any], at: Path, scope: str, window: str, what: str) -> str:
         total = TOTALS.get((scope, window))

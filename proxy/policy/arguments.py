@@ -1,0 +1,178 @@
+"""Owns the arguments of a tool call: parsed strictly, and held against the schema that the request itself offers.
+
+A schema comes from the agent and arguments come from a model, so both are hostile: every keyword that is tried is
+counted, patterns run on RE2, nothing is fetched, and sizes are bounded. A breach is an error, never a yes.
+In: JSON text and a schema. Out: an object, a yes or no, or CelError. Never: a guess at what broken JSON means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, cast
+
+import msgspec
+import re2
+from jsonschema import Draft202012Validator, SchemaError, ValidationError, validators
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from proxy import cel
+from proxy.terms import Json
+
+MAX_SCHEMA_BYTES = 32 * 1024
+MAX_ARGUMENT_CHARACTERS = 64 * 1024
+MAX_STEPS = 20_000
+KEPT_SCHEMAS = 256
+
+_PARSER = cel.compile("json(text)", variables={"text"})
+_PARSE_UNITS = 1_000_000
+
+
+def parse(text: str) -> object:
+    """Return the value of strict JSON (no duplicate keys, no NaN, no number that cannot be held); raise CelError."""
+    return _PARSER.evaluate({"text": text}, cel.Budget(_PARSE_UNITS))
+
+
+def parse_object(text: str) -> dict[str, object]:
+    """Return the arguments of a call; raise CelError unless they are one strict JSON object."""
+    value = parse(text)
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value)
+    raise cel.CelError("invalid_argument", "the arguments are not a JSON object")
+
+
+class Arguments(Mapping[str, object]):
+    """Show a call's arguments as a map that is parsed on first reading; reading broken ones raises CelError."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._value: dict[str, object] | None = None
+
+    def _parsed(self) -> dict[str, object]:
+        if self._value is None:
+            self._value = parse_object(self._text)
+        return self._value
+
+    def __getitem__(self, name: str) -> object:
+        return self._parsed()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parsed())
+
+    def __len__(self) -> int:
+        return len(self._parsed())
+
+
+def conforms(arguments: Mapping[str, object], text: str, schema: Json) -> bool:
+    """Say whether arguments fit a tool's schema; a tool that offers none takes no arguments (OpenAI API reference)."""
+    if schema is None:
+        return not arguments
+    encoded = msgspec.json.encode(schema)
+    if len(encoded) > MAX_SCHEMA_BYTES or len(text) > MAX_ARGUMENT_CHARACTERS:
+        raise cel.CelError("budget", "the arguments or their schema are too large to check")
+    return _checker(encoded)(arguments)
+
+
+class _Steps:
+    """Counts the keywords that one check has tried."""
+
+    def __init__(self) -> None:
+        self.left = MAX_STEPS
+
+    def take(self, steps: int) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise cel.CelError("budget", "checking the arguments against their schema takes too long")
+
+
+@lru_cache(maxsize=KEPT_SCHEMAS)
+def _checker(encoded: bytes) -> Callable[[object], bool]:
+    """Compile a schema; one that is not valid gives a checker that always fails."""
+    schema, steps = msgspec.json.decode(encoded), _Steps()
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return _failing(f"the tool's schema is not valid: {error.message}")
+    validator = _validator(schema, steps)
+
+    def check(arguments: object) -> bool:
+        steps.left = MAX_STEPS
+        try:
+            return bool(validator.is_valid(arguments))
+        except (Unresolvable, RecursionError, re2.error) as error:
+            raise cel.CelError("invalid_argument", f"the tool's schema is of no use: {type(error).__name__}") from None
+
+    return check
+
+
+def _validator(schema: object, steps: _Steps) -> Any:
+    counted = {name: _counted(keyword, steps) for name, keyword in _KEYWORDS.items()}
+    extend: Callable[..., Any] = validators.extend
+    return extend(Draft202012Validator, counted)(schema, registry=Registry())
+
+
+def _failing(message: str) -> Callable[[object], bool]:
+    def check(_: object) -> bool:
+        raise cel.CelError("invalid_argument", message)
+
+    return check
+
+
+_Keyword = Callable[[Any, Any, Any, Any], "Iterator[ValidationError] | None"]
+
+
+def _counted(keyword: _Keyword, steps: _Steps) -> _Keyword:
+    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        steps.take(1)
+        yield from keyword(validator, value, instance, schema) or ()
+
+    return check
+
+
+def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if isinstance(instance, str) and not _found(pattern, instance):
+        yield ValidationError("does not match the pattern")
+
+
+def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    for pattern, subschema in patterns.items() if isinstance(instance, dict) else ():
+        for key, value in instance.items():
+            if _found(pattern, key):
+                yield from validator.descend(value, subschema, path=key, schema_path=pattern)
+
+
+def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if unique and isinstance(instance, list):
+        seen = {msgspec.json.encode(_plain(item), order="sorted") for item in instance}
+        if len(seen) < len(instance):
+            yield ValidationError("has an element twice")
+
+
+def _plain(value: Any) -> Any:
+    """Write a whole double as the integer that JSON Schema takes it for."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=KEPT_SCHEMAS)
+def _compiled(pattern: str) -> Any:
+    options = re2.Options()
+    options.max_mem = 1 << 20
+    options.log_errors = False
+    return re2.compile(pattern, options)
+
+
+def _found(pattern: str, text: str) -> bool:
+    return _compiled(pattern).search(text) is not None
+
+
+_KEYWORDS: dict[str, _Keyword] = {
+    **Draft202012Validator.VALIDATORS,
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "uniqueItems": _unique_items,
+}

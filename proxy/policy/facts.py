@@ -1,0 +1,280 @@
+"""Owns what expressions can read: every variable by its dotted name, made from Facts the first time a rule reads it.
+
+In: Facts. Out: an activation for CEL. Never: work for a variable that no rule reads; a default for what is not known.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TypeAlias
+
+from proxy import cel
+from proxy.policy.arguments import Arguments, conforms, parse, parse_object
+from proxy.terms import Facts, GuardResult, Message, Phase, Reply, Request, ToolCall, Totals
+
+NANO = 10**9
+CREDENTIALS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key"))
+"""Headers that no rule may read."""
+ROOTS: Mapping[str, tuple[Phase, ...]] = {
+    **dict.fromkeys(("request", "agent", "caller", "conversation", "spend", "guards", "now"), tuple(Phase)),
+    **dict.fromkeys(("policy", "params", "vars"), tuple(Phase)),
+    "tool": (Phase.TOOL_CALL,),
+    "response": (Phase.RESPONSE,),
+}
+"""Every root, and the phases in which it is there."""
+GUARD_FIELDS = ("flagged", "label", "score", "spans", "reason")
+
+
+class Activation(dict[str, object]):
+    """All variables of one evaluation by their dotted names (`request.model`), each made on first reading."""
+
+    __slots__ = ("facts", "makers")
+
+    def __init__(self, facts: Facts, makers: Mapping[str, Maker]) -> None:
+        self.facts = facts
+        self.makers = makers
+
+    def __missing__(self, name: str) -> object:
+        maker = self.makers.get(name)
+        self[name] = value = maker(self) if maker else _Presence(self, name)
+        return value
+
+
+class _Presence(dict[str, object]):
+    """Answer `has(root.field)`: expressions that would see more of a root than this are refused at load."""
+
+    __slots__ = ("_activation", "_root")
+
+    def __init__(self, activation: Activation, root: str) -> None:
+        self._activation = activation
+        self._root = root
+
+    def __contains__(self, field: object) -> bool:
+        try:
+            self._activation[f"{self._root}.{field}"]
+        except cel.CelError as error:
+            if error.kind == "no_such_field":
+                return False
+            raise
+        return True
+
+
+Maker: TypeAlias = Callable[[Activation], object]
+
+
+def makers(guards: Collection[str]) -> dict[str, Maker]:
+    """Return how each variable is made, for these configured guards."""
+    return {**_MAKERS, **{name: maker for guard in guards for name, maker in _of_guard(guard)}}
+
+
+def user_text(request: Request) -> str:
+    """Return what the user said last: the text of the newest run of user messages."""
+    said: list[str] = []
+    for message in reversed(request.messages):
+        if message.role == "user":
+            said.append(message.text)
+        elif said:
+            break
+    return "\n".join(reversed(said))
+
+
+def _given(value: object, name: str) -> object:
+    if value is None:
+        raise cel.CelError("no_such_field", f"no such field: {name}")
+    return value
+
+
+# --- request ----------------------------------------------------------------------------------------------------------
+
+
+def _system(activation: Activation) -> str:
+    messages = activation.facts.request.messages
+    return "\n".join(message.text for message in messages if message.role in ("system", "developer"))
+
+
+def _messages(activation: Activation) -> list[object]:
+    return [_message(number, message) for number, message in enumerate(activation.facts.request.messages)]
+
+
+def _message(number: int, message: Message) -> dict[str, object]:
+    return {
+        "index": number,
+        "role": message.role,
+        "text": message.text,
+        "tool_calls": _calls(message.tool_calls),
+        "tool_call_id": message.tool_call_id,
+    }
+
+
+def _calls(calls: tuple[ToolCall, ...]) -> list[object]:
+    return [{"id": call.id, "name": call.name, "args": Arguments(call.arguments)} for call in calls]
+
+
+def _tokens_est(activation: Activation) -> int:
+    return -(-sum(len(message.text) for message in activation.facts.request.messages) // 4)
+
+
+# --- conversation -----------------------------------------------------------------------------------------------------
+
+
+def _tool_counts(activation: Activation) -> dict[str, int]:
+    messages = activation.facts.request.messages
+    return dict(Counter(call.name for message in messages for call in message.tool_calls))
+
+
+def _tool_results(activation: Activation) -> list[object]:
+    return list(_results(activation.facts.request))
+
+
+def _results(request: Request) -> Iterator[dict[str, object]]:
+    called: dict[str, str] = {}
+    for message in request.messages:
+        for call in message.tool_calls:
+            called[call.id] = call.name
+        if message.role == "tool":
+            name = called.get(message.tool_call_id, "")
+            yield {"tool": name, "call_id": message.tool_call_id, "json": _json(message.text), "text": message.text}
+
+
+def _json(text: str) -> object:
+    try:
+        return parse(text)
+    except cel.CelError:
+        return None
+
+
+# --- tool, response ---------------------------------------------------------------------------------------------------
+
+
+def _tool(activation: Activation) -> ToolCall:
+    if activation.facts.tool is None:
+        raise cel.CelError("no_such_variable", "there is no tool call to judge")
+    return activation.facts.tool
+
+
+def _valid_json(activation: Activation) -> bool:
+    try:
+        activation["tool.args"]
+    except cel.CelError:
+        return False
+    return True
+
+
+def _registered(activation: Activation) -> bool:
+    return any(spec.name == _tool(activation).name for spec in activation.facts.request.tools)
+
+
+def _schema_ok(activation: Activation) -> bool:
+    call, specs = _tool(activation), activation.facts.request.tools
+    schemas = [spec.schema for spec in specs if spec.name == call.name]
+    arguments = parse_object(call.arguments)
+    return bool(schemas) and all(conforms(arguments, call.arguments, schema) for schema in schemas)
+
+
+def _response(activation: Activation) -> Reply:
+    if activation.facts.response is None:
+        raise cel.CelError("no_such_variable", "there is no response to judge")
+    return activation.facts.response
+
+
+# --- money ------------------------------------------------------------------------------------------------------------
+
+
+def _usd(nanousd: int | None, name: str) -> float:
+    if nanousd is None:
+        raise cel.CelError("no_such_field", f"no such field: {name} (no price is known for this call)")
+    return nanousd / NANO
+
+
+def _totals(totals: Totals) -> dict[str, object]:
+    return {"usd": (totals.nanousd + totals.reserved_nanousd) / NANO, "tokens": totals.tokens, "calls": totals.calls}
+
+
+def _of_request(activation: Activation) -> dict[str, object]:
+    spend = activation.facts.spend
+    amounts = {"est_usd": spend.est_nanousd, "max_usd": spend.max_nanousd}
+    return {name: _usd(amount, name) for name, amount in amounts.items() if amount is not None}
+
+
+# --- guards -----------------------------------------------------------------------------------------------------------
+
+
+def _of_guard(guard: str) -> Iterator[tuple[str, Maker]]:
+    whole = f"guards.{guard}"
+    yield whole, lambda activation: _finding(guard, activation.facts.guards.get(guard))
+    for field in GUARD_FIELDS:
+        yield f"{whole}.{field}", _field(whole, field)
+
+
+def _field(whole: str, field: str) -> Maker:
+    def make(activation: Activation) -> object:
+        found: Mapping[str, object] = activation[whole]  # type: ignore[assignment]  # made just above
+        return found[field]
+
+    return make
+
+
+def _finding(guard: str, result: GuardResult | None) -> dict[str, object]:
+    if result is None or not result.ran:
+        raise cel.CelError("guard", f"the guard {guard} did not run")
+    if result.error:
+        raise cel.CelError("guard", f"the guard {guard} failed: {result.error}")
+    best = max(result.findings, key=lambda finding: finding.score, default=None)
+    return {
+        "flagged": best is not None,
+        "label": best.label if best else "",
+        "score": best.score if best else 0.0,
+        "spans": [{"label": f.label, "start": f.start, "end": f.end} for f in result.findings],
+        "reason": best.reason if best else "",
+    }
+
+
+_MAKERS: dict[str, Maker] = {
+    "now": lambda a: cel.Timestamp(a.facts.at_ms * 1_000_000),
+    "agent.id": lambda a: a.facts.caller.agent,
+    "agent.level": lambda a: str(a.facts.caller.level),
+    "agent.rank": lambda a: a.facts.caller.level.rank,
+    "caller.tenant": lambda a: a.facts.caller.tenant,
+    "conversation.id": lambda a: a.facts.session.id,
+    "conversation.turn": lambda a: a.facts.session.turn,
+    "conversation.tool_counts": _tool_counts,
+    "conversation.tool_results": _tool_results,
+    "request.model": lambda a: a.facts.request.model,
+    "request.stream": lambda a: a.facts.request.stream,
+    "request.max_tokens": lambda a: _given(a.facts.request.max_output_tokens, "max_tokens"),
+    "request.temperature": lambda a: _given(a.facts.request.temperature, "temperature"),
+    "request.messages": _messages,
+    "request.system": _system,
+    "request.user_text": lambda a: user_text(a.facts.request),
+    "request.tools": lambda a: [{"name": tool.name, "schema": tool.schema} for tool in a.facts.request.tools],
+    "request.tool_names": lambda a: [tool.name for tool in a.facts.request.tools],
+    "request.metadata": lambda a: dict(a.facts.request.metadata),
+    "request.tokens_est": _tokens_est,
+    "request.headers": lambda a: dict(a.facts.headers),
+    "tool.name": lambda a: _tool(a).name,
+    "tool.id": lambda a: _tool(a).id,
+    "tool.index": lambda a: _tool(a).index,
+    "tool.args": lambda a: parse_object(_tool(a).arguments),
+    "tool.args_raw": lambda a: _tool(a).arguments,
+    "tool.valid_json": _valid_json,
+    "tool.registered": _registered,
+    "tool.schema_ok": _schema_ok,
+    "response.text": lambda a: _response(a).text,
+    "response.model": lambda a: _response(a).model,
+    "response.finish_reason": lambda a: _response(a).finish_reason,
+    "response.refusal": lambda a: _response(a).refusal,
+    "response.reasoning": lambda a: _response(a).reasoning,
+    "response.tool_calls": lambda a: _calls(_response(a).tool_calls),
+    "spend.request": _of_request,
+    "spend.request.est_usd": lambda a: _usd(a.facts.spend.est_nanousd, "est_usd"),
+    "spend.request.max_usd": lambda a: _usd(a.facts.spend.max_nanousd, "max_usd"),
+    "spend.conversation": lambda a: _totals(a.facts.spend.conversation),
+    "spend.conversation.usd": lambda a: _totals(a.facts.spend.conversation)["usd"],
+    "spend.conversation.tokens": lambda a: a.facts.spend.conversation.tokens,
+    "spend.conversation.calls": lambda a: a.facts.spend.conversation.calls,
+    "spend.agent": lambda a: _totals(a.facts.spend.agent),
+    "spend.agent.usd": lambda a: _totals(a.facts.spend.agent)["usd"],
+    "spend.agent.tokens": lambda a: a.facts.spend.agent.tokens,
+    "spend.agent.calls": lambda a: a.facts.spend.agent.calls,
+}
