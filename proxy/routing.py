@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from proxy.errors import NoRoute, NotFound
+from proxy.errors import NotFound
 from proxy.terms import Quote, Request, Route, Target, Way
 
 Unlisted = Literal["pass", "default", "deny"]
@@ -89,7 +89,7 @@ def choose(
     healthy: Callable[[str], bool],
     input_tokens: int,
 ) -> Route:
-    """Return the targets to try, best first; raise NotFound or NoRoute saying what was missing.
+    """Return the targets to try, best first; raise NotFound when the model may not be asked for.
 
     What the client itself asked for is not checked for capability: that choice is the client's.
     """
@@ -136,8 +136,6 @@ def _route(
     quote: Callable[[Target], Quote],
     asked: tuple[Target, ...],
 ) -> Route:
-    if not targets:
-        raise NoRoute("No target is configured for this call.")
     well = tuple(t for t in targets if healthy(t.alias))
     if not well:
         # Every target rests: trying one is the only way to learn that it is back.

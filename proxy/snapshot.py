@@ -24,8 +24,8 @@ class Price(Protocol):
     def cost(self, usage: Usage) -> Cost:
         """Return what this usage costs, rounded up to the nano-dollar."""
 
-    def ceiling(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the most that a call of this size can cost, in nano-dollars."""
+    def ceiling(self, input_tokens: int, output_tokens: int, choices: int = 1) -> int | None:
+        """Return the most nano-dollars that a call of this size can cost; None when a rate is missing."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

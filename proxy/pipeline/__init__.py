@@ -59,7 +59,7 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
     provider = walk.snapshot.providers[target.provider]
     request = walk.bounded(target)
     call = provider.encode(request, target)
-    await walk.books.reserve(target, number, call, walk.facts)
+    await walk.books.reserve(target, number, call)
     gate = Gate(hold=walk.policies.holds_response)
     end: End | Fault = ABANDONED
     try:

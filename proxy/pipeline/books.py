@@ -6,17 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from proxy import recording
+from proxy import accounting, recording
 from proxy.errors import BudgetExceeded, Denied, NoRoute
 from proxy.pipeline.house import House
-from proxy.policy import PolicySet
 from proxy.snapshot import Price, Snapshot
 from proxy.terms import (
     Attempt,
     Cost,
     Decision,
     End,
-    Facts,
     Fault,
     Limit,
     Mode,
@@ -36,7 +34,6 @@ from proxy.terms import (
     Verdict,
 )
 
-DAY_MS = 86_400_000
 LIKELY_OUTPUT = 256
 """Output tokens that a reply is expected to have, where targets are compared by price."""
 NOT_BILLED = frozenset({"connect_failed", "connect_timeout", "tls_failed", "dns_failed"})
@@ -56,7 +53,8 @@ class Books:
         self._draft = draft
         self._body_bytes = body_bytes
         self.request: Request
-        self.policies: PolicySet
+        self.limits: tuple[Limit, ...] = ()
+        """The spend limits that apply to this call."""
 
     # --- before -----------------------------------------------------------------------------------------------------
 
@@ -69,9 +67,9 @@ class Books:
         price = self.price(target)
         if price is None:
             return Quote(target=target, est_nanousd=None, max_nanousd=None)
-        most = self.most_output(target) * self.request.choices
+        most = self.most_output(target)
         likely = Usage(input_tokens=self._body_bytes // 4, output_tokens=min(most, LIKELY_OUTPUT))
-        ceiling = price.ceiling(self._body_bytes, most)
+        ceiling = price.ceiling(self._body_bytes, most, self.request.choices)
         return Quote(target=target, est_nanousd=price.cost(likely).nanousd, max_nanousd=ceiling)
 
     def most_output(self, target: Target) -> int:
@@ -81,8 +79,8 @@ class Books:
     def counters(self) -> list[tuple[str, str]]:
         """Return the (scope, window) pairs that every call is counted under: its conversation, and its agent's day."""
         draft = self._draft
-        day = f"day:{draft.at_ms // DAY_MS}"
-        return [(f"conversation:{draft.session.id}", "all"), (f"agent:{draft.caller.agent}", day)]
+        day = accounting.window_key(accounting.Window.DAY, draft.at_ms)
+        return [(f"conversation:{draft.session.id}", accounting.ENDLESS), (f"agent:{draft.caller.agent}", day)]
 
     async def spend(self, asked: Target) -> Spend:
         """Return the money facts for policy."""
@@ -97,9 +95,9 @@ class Books:
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
-    async def reserve(self, target: Target, number: int, call: UpstreamCall, facts: Facts) -> None:
+    async def reserve(self, target: Target, number: int, call: UpstreamCall) -> None:
         """Hold money under every limit and write DISPATCHED; return only when a crash can lose neither."""
-        draft, limits = self._draft, self.policies.limits(facts)
+        draft, limits = self._draft, self.limits
         held = self._to_hold(target, limits)
         pairs = [*self.counters(), *((limit.scope, limit.window) for limit in limits if limit.scope != ONE_CALL)]
         attempt = Attempt(
@@ -170,9 +168,7 @@ class Books:
         draft, attempt = self._draft, self._draft.attempts[-1]
         usage = usage or self._estimate(end, replies)
         price = self.price(attempt.target)
-        cost = FREE if usage.source is UsageSource.NONE else price.cost(usage) if price else Cost(nanousd=None)
-        if usage.source not in (UsageSource.PROVIDER, UsageSource.NONE):
-            cost = replace(cost, estimated=True)
+        cost = FREE if usage is UNBILLED else price.cost(usage) if price else Cost(nanousd=None)
         status, error = (200, "") if isinstance(end, End) else (end.status, end.code)
         draft.attempts[-1] = replace(
             attempt,

@@ -72,7 +72,7 @@ class Walk:
         self.request = self.books.request = request = self.dialect.decode(raw)
         draft.stream, draft.model_asked = request.stream, request.model
         draft.input_digest = recording.digest(raw.body)
-        self.policies = self.books.policies = self.policies.narrow(caller.agent, request.model, caller.tenant)
+        self.policies = self.policies.narrow(caller.agent, request.model, caller.tenant)
         self.history = conversation.History(caller, request.messages)
         draft.session = await self._session()
         self.facts = Facts(
@@ -139,6 +139,7 @@ class Walk:
         if decision.strip:
             self.request = self.books.request = self.dialect.strip_tools(self.request, decision.strip)
             self.facts = replace(self.facts, request=self.request)
+        self.books.limits = self.policies.limits(self.facts)
         self.draft.route = routing.choose(
             self.snapshot.table,
             self.request,
@@ -155,7 +156,7 @@ class Walk:
 
     def bounded(self, target: Target) -> Request:
         """Return the request with an output limit where spend limits apply: what has no bound cannot be held for."""
-        if self.request.max_output_tokens is not None or not self.policies.limits(self.facts):
+        if self.request.max_output_tokens is not None or not self.books.limits:
             return self.request
         return self.dialect.with_max_output(self.request, self.books.most_output(target))
 

@@ -1,0 +1,89 @@
+"""Owns the proof of proxy/conversation.py: which conversation a call belongs to."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.conversation import LOOK_BACK, History, claimed
+from proxy.terms import Caller, Level, Message, RawRequest, Reply, Request, ToolCall
+
+CALLER = Caller(agent="a", level=Level.ASSIST, principal="local")
+OTHER = Caller(agent="a", level=Level.ASSIST, principal="key:other")
+HELLO = Message(role="user", text="hello")
+CALL = ToolCall(id="c1", name="look", arguments="{}")
+
+
+def raw(**headers: str) -> RawRequest:
+    """Make a request with headers."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return RawRequest(method="POST", path="/v1/chat/completions", headers=named, body=b"{}", peer="p")
+
+
+def request(**metadata: str) -> Request:
+    """Make a request with metadata."""
+    return Request(dialect="chat", model="m", messages=(HELLO,), metadata=metadata, body={}, raw=b"")
+
+
+@pytest.mark.parametrize(
+    ("headers", "metadata", "link"),
+    [
+        pytest.param({}, {}, "", id="none"),
+        pytest.param({"x_handrail_session": "s"}, {}, "header", id="header"),
+        pytest.param({"x_handrail_session": "s"}, {"session_id": "t"}, "header", id="header first"),
+        pytest.param({}, {"thread_id": "t"}, "metadata", id="metadata"),
+        pytest.param({}, {"session_id": "", "topic": "t"}, "", id="empty and other metadata"),
+    ],
+)
+def test_a_session_is_claimed_by_header_then_metadata(
+    headers: dict[str, str], metadata: dict[str, str], link: str
+) -> None:
+    """A claim is taken from the header, else from known metadata keys."""
+    name, found = claimed(raw(**headers), request(**metadata), CALLER)
+
+    assert (link, bool(link)) == (found, name.startswith("se_"))
+
+
+def test_a_claim_is_the_callers_own() -> None:
+    """Two principals that name the same session do not share it."""
+    mine, _ = claimed(raw(x_handrail_session="s"), request(), CALLER)
+    yours, _ = claimed(raw(x_handrail_session="s"), request(), OTHER)
+
+    assert mine != yours
+
+
+def test_the_next_request_is_found_by_the_reply() -> None:
+    """The digest after a reply is the newest prefix of the request that quotes it."""
+    reply = Reply(text="which order?", tool_calls=(CALL,))
+    said = Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls)
+    answer = Message(role="tool", text="42", tool_call_id="c1")
+
+    ended = History(CALLER, [HELLO]).extended(reply)
+
+    assert ended == History(CALLER, [HELLO, said, answer]).prefixes[0]
+
+
+def test_prefixes_are_longest_first_and_few() -> None:
+    """Only the newest assistant messages are looked up, the longest history first."""
+    turns = [HELLO, Message(role="assistant", text="yes")] * (LOOK_BACK + 3)
+
+    prefixes = History(CALLER, turns).prefixes
+
+    assert LOOK_BACK == len(prefixes)
+    assert History(CALLER, turns[:-2]).prefixes[0] == prefixes[1]
+
+
+def test_callers_are_never_joined() -> None:
+    """The same history of another principal has other digests."""
+    turns = [HELLO, Message(role="assistant", text="yes")]
+
+    assert History(CALLER, turns).prefixes != History(OTHER, turns).prefixes
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), min_size=1, max_size=3, unique=True))
+def test_different_histories_have_different_digests(texts: list[tuple[str, str]]) -> None:
+    """Moving text from one field to another changes the digest: no two histories look the same."""
+    digests = {
+        History(CALLER, [Message(role="assistant", text=text, tool_call_id=call)]).prefixes[0] for text, call in texts
+    }
+
+    assert len(texts) == len(digests)

@@ -1,0 +1,70 @@
+"""Owns the proof of proxy/recording.py: the one record of a call."""
+
+import pytest
+
+from proxy.recording import NOBODY, Draft, digest, settlements, total
+from proxy.terms import Attempt, Cost, GuardResult, Settlement, State, Target, Usage
+
+TARGET = Target(alias="a", provider="p", model="m")
+
+
+def attempt(cost: int | None, held: int = 0) -> Attempt:
+    """Make a finished attempt."""
+    return Attempt(
+        number=1,
+        reservation_id="ex_1:1",
+        target=TARGET,
+        started_ms=0,
+        held_nanousd=held,
+        usage=Usage(input_tokens=3, output_tokens=4),
+        cost=Cost(nanousd=cost),
+        counters=(("agent:a", "day"),),
+    )
+
+
+def test_a_draft_that_says_nothing_was_left_by_its_client() -> None:
+    """A walk that is interrupted leaves a record that says so."""
+    exchange = Draft("ex_1", "/v1/chat/completions", 5, 100.0).exchange(130.0)
+
+    assert (State.CLIENT_GONE, NOBODY, 30.0, 5) == (
+        exchange.state, exchange.caller, exchange.total_ms, exchange.started_ms,
+    )  # fmt: skip
+
+
+def test_a_guard_that_did_not_run_is_named() -> None:
+    """What should have run and did not is on record as not run, never as fine."""
+    draft = Draft("ex_1", "/", 0, 0.0)
+    draft.guards["topics"] = GuardResult(name="topics", version="1")
+
+    guards = draft.exchange(0.0, ["topics", "pii"]).guards
+
+    assert [("topics", True), ("pii", False)] == [(guard.name, guard.ran) for guard in guards]
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        pytest.param([], Cost(nanousd=0), id="nothing was sent"),
+        pytest.param([Cost(nanousd=2), Cost(nanousd=3)], Cost(nanousd=5), id="sum"),
+        pytest.param([Cost(nanousd=2), Cost(nanousd=None), Cost(nanousd=3)], Cost(nanousd=None), id="unknown"),
+        pytest.param([Cost(nanousd=2, estimated=True), Cost(nanousd=3)], Cost(nanousd=5, estimated=True), id="guess"),
+    ],
+)
+def test_costs_add_up_and_doubt_spreads(costs: list[Cost], expected: Cost) -> None:
+    """One unknown makes the sum unknown, one estimate makes it an estimate."""
+    assert expected == total(costs)
+
+
+@pytest.mark.parametrize(
+    ("cost", "booked"), [pytest.param(7, 7, id="known"), pytest.param(None, 50, id="unknown settles at the hold")]
+)
+def test_an_attempt_settles_at_its_cost_or_at_its_hold(cost: int | None, booked: int) -> None:
+    """An unknown cost is never settled at zero while money was held for it."""
+    expected = Settlement(reservation_id="ex_1:1", nanousd=booked, tokens=7, counters=(("agent:a", "day"),))
+
+    assert [expected] == settlements([attempt(cost, held=50)])
+
+
+def test_bodies_are_named_by_digest() -> None:
+    """The same bytes have the same name, others another."""
+    assert digest(b"a") == digest(b"a") != digest(b"b")
