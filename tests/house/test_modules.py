@@ -42,7 +42,7 @@ CATCH_ALL = {
     "proxy/cel/program.py": "every failure of an expression is one kind of failure to the policy's onError",
     "proxy/pipeline/walk.py": "a guard is a plug-in: the rule's onError answers whatever it raises",
     "proxy/stores/sqlite/store.py": "the background writer: nobody above it could keep the queue going",
-    "proxy/telemetry/consumer.py": "the background counter: one exchange it cannot count must not end the counting of all",
+    "proxy/telemetry/consumer.py": "the background counter: one exchange it cannot count must not end the rest",
 }
 
 # Imports each named module in a process forked before anything of ours was. What is not ours comes first, once:
