@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import HttpVersion, HttpVersion11, RawRequestMessage
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
 
 from proxy.errors import BadRequest, HandrailError, Overloaded
 from proxy.snapshot import Limits
@@ -18,6 +18,9 @@ IDLE_S = 75.0
 """How long a connection may be idle between calls: longer than clients keep theirs, so that they close first."""
 LINGER_S = 2.0
 """How long what is left of a refused request is read on, so that its sender gets to see the refusal."""
+
+SPOKEN = (HttpVersion10, HttpVersion11)
+"""The versions of HTTP that are understood here."""
 
 Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 ErrorBody: TypeAlias = Callable[[HandrailError], tuple[Head, bytes]]
@@ -80,7 +83,7 @@ class Inbound(web.BaseRequest):
     ) -> None:
         super().__init__(message, payload, protocol, writer, task, task.get_loop())
         self.sent_version: HttpVersion = message.version
-        self._version = min(message.version, HttpVersion11)
+        self._version = message.version if message.version in SPOKEN else HttpVersion11
 
     async def say_continue(self) -> None:
         """Tell a client that waits for leave to send its body that it has it."""
@@ -216,9 +219,7 @@ class Connection(web.RequestHandler):
         aiohttp's own text quotes the bytes at fault, which may be a credential: it is neither sent nor logged.
         """
         if status == BadRequest.status:
-            return whole(
-                *self._room.error(BadRequest("This is not well-formed HTTP/1.1.", code="bad_http")), close=True
-            )
+            return whole(*self._room.error(BadRequest("This is not well-formed HTTP.", code="bad_http")), close=True)
         self._room.on_bug(exc or TimeoutError("the call timed out outside of every deadline"))
         if request.writer.output_size > 0:
             raise ConnectionResetError("the reply has begun; cutting it is all that is left to say that it failed")

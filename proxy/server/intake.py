@@ -15,7 +15,7 @@ from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 
 from proxy.errors import BadRequest, NotFound, TooLarge
 from proxy.server import routes
-from proxy.server.connection import Inbound
+from proxy.server.connection import SPOKEN, Inbound
 from proxy.server.routes import Endpoint
 from proxy.snapshot import Limits
 from proxy.terms import RawRequest
@@ -105,7 +105,7 @@ def _text(name: str, raw: bytes) -> str:
 
 def check_version(version: HttpVersion, headers: Mapping[str, str]) -> None:
     """Raise Refused unless it is HTTP/1.1, or HTTP/1.0 with a body that has a length."""
-    if version not in (HttpVersion10, HttpVersion11):
+    if version not in SPOKEN:
         raise Refused(505, "http_version", "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
     if version == HttpVersion10 and "transfer-encoding" in headers:
         raise Refused(400, "bad_framing", "HTTP/1.0 has no Transfer-Encoding.")
@@ -163,15 +163,19 @@ async def read_body(content: StreamReader, limits: Limits) -> bytes:
         return _within(content.read_nowait() if not content.at_eof() else b"", limits)
     start, body = asyncio.get_running_loop().time(), bytearray()
     while True:
-        allowed_s = min(limits.body_s, START_S + len(body) / MIN_RATE)
         try:
-            async with asyncio.timeout_at(start + allowed_s):
+            async with asyncio.timeout_at(start + allowed_s(len(body), limits)):
                 piece = await content.readany()
         except TimeoutError:
             raise Refused(408, "request_timeout", "The request body came too slowly.") from None
         if not piece:
             return bytes(body)
         body += _within(piece, limits, len(body))
+
+
+def allowed_s(received: int, limits: Limits) -> float:
+    """Return how long an upload may have taken so far: every KiB that came buys a second more, up to the deadline."""
+    return min(limits.body_s, START_S + received / MIN_RATE)
 
 
 def _within(piece: bytes, limits: Limits, before: int = 0) -> bytes:
