@@ -14,12 +14,15 @@ NODE_READY := $(NODE)/node_modules/.ready
 export NODE_USE_SYSTEM_CA := 1
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup serve test format lint types imports unit coverage lock clean
+.PHONY: help setup demo serve test format lint types imports unit coverage lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' Makefile | expand -t 18
 
 setup: $(READY)  ## make .venv from requirements.lock; again only when the lock or pyproject.toml changed
+
+demo: $(READY)  ## a support conversation through the proxy, with what was decided about each call
+	@$(BIN)/python bench/demo.py
 
 serve: $(READY)  ## run the proxy on loopback
 	@$(BIN)/handrail serve
