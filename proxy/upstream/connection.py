@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Awaitable
 from typing import Final
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser, RawResponseMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from proxy.errors import UpstreamError
 from proxy.upstream.limits import errno_name, fault
@@ -104,9 +105,9 @@ class Connection(BaseProtocol):
         self.transport.writelines((head, body))
         return self._head
 
-    async def read(self) -> bytes:
-        """Return what has arrived of the body, waiting for the first byte of it; empty at its end or at a failure."""
-        return await self._body.readany() if self._body is not None else b""
+    def read(self) -> Awaitable[bytes]:
+        """Wait for some of the body; empty at its end and at a failure."""
+        return (self._body or EMPTY_PAYLOAD).readany()
 
     def fail(self, failure: UpstreamError) -> None:
         """End the reply with an error, after whatever of it has already arrived, and give the socket up."""

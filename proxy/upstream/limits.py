@@ -48,7 +48,10 @@ FAULTS: Final[dict[str, tuple[int, str]]] = {
 
 
 def fault(code: str, *, detail: str = "", retryable: bool = True) -> UpstreamError:
-    """Make the error for one of our codes; `detail` is a name from the system, never anything that was sent."""
+    """Make the error for one of our codes; `detail` is a name from the system, never anything that was sent.
+
+    Another attempt makes sense as long as no whole head of a reply has arrived: nothing was passed on by then.
+    """
     status, message = FAULTS[code]
     return UpstreamError(f"{message} ({detail})" if detail else message, status=status, code=code, retryable=retryable)
 

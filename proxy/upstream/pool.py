@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from typing import Final
@@ -41,6 +42,7 @@ class Pool:
         self._tls.set_alpn_protocols(["http/1.1"])
         self._open: set[Connection] = set()
         self._idle: dict[_Key, list[tuple[float, Connection]]] = {}
+        self._lookups: dict[_Key, asyncio.Future[list[aiohappyeyeballs.AddrInfoType]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     async def take(self, target: Target) -> Connection:
@@ -91,9 +93,8 @@ class Pool:
         raise failure  # out here, so that the foreign exception does not travel along as its context
 
     async def _dial(self, target: Target) -> Connection:
-        infos = await self._loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         sock = await aiohappyeyeballs.start_connection(
-            infos, happy_eyeballs_delay=0.25, loop=self._loop, socket_factory=_socket
+            await self._resolve(target), happy_eyeballs_delay=0.25, loop=self._loop, socket_factory=_socket
         )
         _, connection = await self._loop.create_connection(
             lambda: Connection(self._loop, self._open),
@@ -103,6 +104,19 @@ class Pool:
         )
         return connection
 
+    async def _resolve(self, target: Target) -> list[aiohappyeyeballs.AddrInfoType]:
+        """Return the addresses of a host. A burst of calls shares one lookup, which outlives any of them."""
+        lookup = self._lookups.get(target.key)
+        if lookup is None:
+            lookup = self._lookups[target.key] = self._loop.run_in_executor(None, _addresses, target)
+            lookup.add_done_callback(functools.partial(self._resolved, target.key))
+        return await asyncio.shield(lookup)
+
+    def _resolved(self, key: _Key, lookup: asyncio.Future[list[aiohappyeyeballs.AddrInfoType]]) -> None:
+        del self._lookups[key]
+        if not lookup.cancelled():
+            lookup.exception()  # seen, also when every call that waited for it has given up
+
     async def close(self) -> None:
         """Abort every connection and wait until the loop has let go of them."""
         if self._sweep is not None:
@@ -111,6 +125,10 @@ class Pool:
             connection.abort()
         while self._open:  # noqa: ASYNC110  # each is let go of in one of the loop's next turns
             await asyncio.sleep(0)
+
+
+def _addresses(target: Target) -> list[aiohappyeyeballs.AddrInfoType]:
+    return list(socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM))
 
 
 def _socket(info: aiohappyeyeballs.AddrInfoType) -> socket.socket:

@@ -23,7 +23,6 @@ _DROPPED: Final = frozenset(
 )
 """Reply headers that belong to this connection or to a browser; framing is for whoever sends the body on."""
 
-
 _NEVER: Final = float("inf")
 
 
@@ -88,7 +87,7 @@ class Reply:
         self.status = message.code
         self.headers = headers = _headers(message)
         if headers.get("content-encoding", "identity") != "identity":
-            raise fault("compressed")
+            raise fault("compressed", retryable=False)
         if headers.get("content-type", "").startswith("text/event-stream"):
             self._room = sys.maxsize
         elif int(message.headers.get("content-length", "0")) > self._room:
