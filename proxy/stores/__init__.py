@@ -2,13 +2,15 @@
 
 In: nouns. Out: the `Store` Protocol, and decisions about one attempt's entry in the books. Never: I/O.
 
-An attempt walks `RESERVED -> DISPATCHED -> SETTLED | RELEASED | EXPIRED`. SETTLED is final. EXPIRED means that its
-process went silent after dispatch: it is booked at what was held, until (if ever) its owner comes back with the truth.
+An attempt walks `RESERVED -> DISPATCHED -> settled`, and leaves the books when it is settled. If its process goes
+silent it becomes RELEASED (never dispatched, costs nothing) or EXPIRED (booked at what was held, until its owner comes
+back with the truth, if ever). Who settles an attempt remembers that, so that a second settlement changes nothing.
 """
 
 from __future__ import annotations
 
 import enum
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -33,11 +35,10 @@ class Store(BudgetStore, RecordSink, SessionStore, Protocol):
 
 
 class Entry(enum.StrEnum):
-    """Where an attempt stands in the books."""
+    """Where an attempt stands in the books until it is settled."""
 
     RESERVED = "reserved"
     DISPATCHED = "dispatched"
-    SETTLED = "settled"
     RELEASED = "released"
     EXPIRED = "expired"
 
@@ -46,31 +47,32 @@ OPEN = (Entry.RESERVED, Entry.DISPATCHED)
 """Entries whose hold counts against the limits."""
 
 
-class Posting(msgspec.Struct, frozen=True, kw_only=True):
-    """What a settlement changes: the entry's new state, and what to add to each of its counters."""
+def post(entry: Entry | None, booked_nanousd: int, settlement: Settlement) -> tuple[int, int, int]:
+    """Return what a settlement adds to its counters, as (nanousd, tokens, calls).
 
-    entry: Entry
-    nanousd: int
-    tokens: int
-    calls: int
-
-
-def post(entry: Entry | None, booked_nanousd: int, settlement: Settlement) -> Posting | None:
-    """Decide what a settlement changes for an attempt that stands at `entry` (None: never seen); None changes nothing.
-
-    `booked_nanousd` is what an EXPIRED entry was booked at: its owner's late settlement replaces that estimate.
+    `entry` is where the attempt stands, None if it was neither reserved nor dispatched here. `booked_nanousd` is what
+    an EXPIRED one was booked at: the settlement replaces that estimate.
     """
-    if entry is Entry.SETTLED:
-        return None
-    unsent = entry in (Entry.RESERVED, Entry.RELEASED)
-    if unsent and not settlement.nanousd and not settlement.tokens:
-        return Posting(entry=Entry.RELEASED, nanousd=0, tokens=0, calls=0)
-    return Posting(
-        entry=Entry.SETTLED,
-        nanousd=settlement.nanousd - booked_nanousd,
-        tokens=settlement.tokens,
-        calls=0 if entry is Entry.EXPIRED else 1,
-    )
+    unsent = entry in (Entry.RESERVED, Entry.RELEASED) and settlement.nanousd == settlement.tokens == 0
+    calls = 0 if unsent or entry is Entry.EXPIRED else 1
+    return settlement.nanousd - booked_nanousd, settlement.tokens, calls
+
+
+class Once:
+    """Remember the newest names, so that what must happen once per name does."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._names: OrderedDict[str, None] = OrderedDict()
+
+    def first(self, name: str) -> bool:
+        """Say whether the name is new, and remember it."""
+        if name in self._names:
+            return False
+        self._names[name] = None
+        if len(self._names) > self._limit:
+            self._names.popitem(last=False)
+        return True
 
 
 def exceeded(limit: Limit) -> BudgetExceeded:

@@ -10,7 +10,7 @@ import msgspec
 
 from proxy.errors import Overloaded
 from proxy.stores import OPEN, Entry, exceeded, exchange_id, expired, pairs, post, recovered
-from proxy.terms import Exchange, Reservation, Session, Settlement, State, Totals
+from proxy.terms import Exchange, Reservation, Session, Settlement, Totals
 
 Pair = tuple[str, str]
 
@@ -33,7 +33,7 @@ class _Attempt:
     entry: Entry
     expires_ms: int
     held_nanousd: int | None = None
-    held: tuple[Pair, ...] = ()
+    held_under: tuple[Pair, ...] = ()
     cost_nanousd: int | None = None
 
 
@@ -43,7 +43,9 @@ class MemoryStore:
     def __init__(self, settings: Settings = Settings()) -> None:  # noqa: B008 - frozen
         self._settings = settings
         self._attempts: dict[str, _Attempt] = {}
+        self._settled: set[str] = set()
         self._totals: dict[Pair, Totals] = {}
+        self._leases: dict[str, int] = {}
         self._sessions: dict[str, int] = {}
         self._prefixes: dict[str, Session] = {}
         self.exchanges: dict[str, Exchange] = {}
@@ -52,19 +54,28 @@ class MemoryStore:
 
     async def reserve(self, reservation: Reservation, at_ms: int) -> None:
         """Hold the amount under every limit or under none."""
+        amount = reservation.amount_nanousd
         for limit in reservation.limits:
             total = self._totals.get((limit.scope, limit.window), Totals())
-            if total.nanousd + total.reserved_nanousd + reservation.amount_nanousd > limit.cap_nanousd:
+            if total.nanousd + total.reserved_nanousd + amount > limit.cap_nanousd:
                 raise exceeded(limit)
-        attempt = _Attempt(
-            Entry.RESERVED, reservation.expires_ms, reservation.amount_nanousd, pairs(reservation.limits)
-        )
-        self._attempts[reservation.id] = attempt
-        self._hold(attempt, reservation.amount_nanousd)
+        held_under = pairs(reservation.limits)
+        self._attempts[reservation.id] = _Attempt(Entry.RESERVED, reservation.expires_ms, amount, held_under)
+        for pair in held_under:
+            self._add(pair, reserved=amount)
 
     def settle(self, settlement: Settlement, at_ms: int) -> None:
         """Release the hold and add what was used, exactly once per reservation id."""
-        self._settle(settlement, self._attempts.get(settlement.reservation_id))
+        if settlement.reservation_id in self._settled:
+            return
+        self._settled.add(settlement.reservation_id)
+        attempt = self._attempts.pop(settlement.reservation_id, None)
+        entry, booked = (attempt.entry, attempt.cost_nanousd) if attempt else (None, None)
+        if attempt and entry in OPEN:
+            self._release(attempt)
+        nanousd, tokens, calls = post(entry, booked or 0, settlement)
+        for pair in settlement.counters:
+            self._add(pair, nanousd, 0, tokens, calls)
 
     async def totals(self, counters: Sequence[Pair]) -> list[Totals]:
         """Return the totals of (scope, window) pairs, zeros where nothing was spent."""
@@ -75,15 +86,17 @@ class MemoryStore:
     async def dispatch(self, exchange: Exchange) -> None:
         """Write the exchange with its newest attempt DISPATCHED."""
         newest = exchange.attempts[-1]
-        fresh = _Attempt(Entry.RESERVED, newest.started_ms + self._settings.lease_ms)
-        attempt = self._attempts.setdefault(newest.reservation_id, fresh)
+        expires_ms = newest.started_ms + self._settings.lease_ms
+        attempt = self._attempts.setdefault(newest.reservation_id, _Attempt(Entry.RESERVED, expires_ms))
         if attempt.entry is not Entry.RESERVED:
             raise Overloaded("The hold for this call has lapsed.", code="hold_lapsed")
         attempt.entry = Entry.DISPATCHED
+        self._leases[exchange.id] = expires_ms
         self._write(exchange)
 
     def finish(self, exchange: Exchange) -> None:
         """Write the finished exchange over the dispatched one."""
+        self._leases.pop(exchange.id, None)
         self._write(exchange)
         session = exchange.session
         self._sessions[session.id] = max(session.turn, self._sessions.get(session.id, 0))
@@ -93,11 +106,11 @@ class MemoryStore:
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     async def find(self, prefixes: Sequence[str]) -> Session | None:
-        """Return the session that last ended in one of these digests, longest history first."""
+        """Return the session that last ended in one of these digests, longest history first; `turn` is the next."""
         return next((self._prefixes[prefix] for prefix in prefixes if prefix in self._prefixes), None)
 
     async def load(self, session_id: str) -> Session | None:
-        """Return a session by its id; `turn` is the next one."""
+        """Return a session by its id; `turn` is the next."""
         turn = self._sessions.get(session_id)
         return None if turn is None else Session(id=session_id, turn=turn + 1, link="header")
 
@@ -108,61 +121,53 @@ class MemoryStore:
         for reservation_id in reservation_ids:
             if attempt := self._attempts.get(reservation_id):
                 attempt.expires_ms = max(attempt.expires_ms, until_ms)
+            name = exchange_id(reservation_id)
+            if name in self._leases:
+                self._leases[name] = max(self._leases[name], until_ms)
 
     async def recover(self, at_ms: int) -> list[Exchange]:
         """Close what was left open past its lease and return those exchanges, RECOVERED."""
         for reservation_id, attempt in self._attempts.items():
             if attempt.expires_ms < at_ms and attempt.entry in OPEN:
                 self._expire(reservation_id, attempt)
-        return [self._recover(exchange) for exchange in list(self.exchanges.values()) if self._is_dead(exchange, at_ms)]
+        dead = [name for name, expires_ms in self._leases.items() if expires_ms < at_ms]
+        return [self._close(self.exchanges[name]) for name in dead]
 
     # --- below: how -------------------------------------------------------------------------------------------------
 
-    def _settle(self, settlement: Settlement, attempt: _Attempt | None) -> None:
-        attempt = attempt or _Attempt(Entry.DISPATCHED, 0)
-        posting = post(attempt.entry, attempt.cost_nanousd or 0, settlement)
-        if posting is None:
+    def _expire(self, reservation_id: str, attempt: _Attempt) -> None:
+        self._release(attempt)
+        if attempt.entry is Entry.RESERVED:
+            attempt.entry = Entry.RELEASED
             return
-        if attempt.entry in OPEN:
-            self._hold(attempt, -(attempt.held_nanousd or 0))
-        for pair in settlement.counters:
-            total = self._totals.get(pair, Totals())
-            self._totals[pair] = msgspec.structs.replace(
-                total,
-                nanousd=total.nanousd + posting.nanousd,
-                tokens=total.tokens + posting.tokens,
-                calls=total.calls + posting.calls,
-            )
-        attempt.entry, attempt.cost_nanousd = posting.entry, settlement.nanousd
-        self._attempts[settlement.reservation_id] = attempt
+        exchange = self.exchanges[exchange_id(reservation_id)]
+        sent = next(a for a in exchange.attempts if a.reservation_id == reservation_id)
+        attempt.entry = Entry.EXPIRED
+        attempt.cost_nanousd, tokens = expired(sent, attempt.held_nanousd)
+        for pair in sent.counters:
+            self._add(pair, attempt.cost_nanousd or 0, 0, tokens, 1)
 
-    def _hold(self, attempt: _Attempt, nanousd: int) -> None:
-        for pair in attempt.held:
-            total = self._totals.get(pair, Totals())
-            self._totals[pair] = msgspec.structs.replace(total, reserved_nanousd=total.reserved_nanousd + nanousd)
+    def _close(self, exchange: Exchange) -> Exchange:
+        ids = [attempt.reservation_id for attempt in exchange.attempts]
+        closed = recovered(
+            exchange, {name: self._attempts[name].cost_nanousd for name in ids if name in self._attempts}
+        )
+        self.finish(closed)
+        return closed
 
     def _write(self, exchange: Exchange) -> None:
         self.exchanges.pop(exchange.id, None)
         self.exchanges[exchange.id] = exchange
 
-    def _expire(self, reservation_id: str, attempt: _Attempt) -> None:
-        exchange = self.exchanges.get(exchange_id(reservation_id))
-        found = [a for a in exchange.attempts if a.reservation_id == reservation_id] if exchange else []
-        nanousd, tokens = expired(found[0], attempt.held_nanousd) if found else (0, 0)
-        counters = found[0].counters if found else ()
-        bill = Settlement(reservation_id=reservation_id, nanousd=nanousd or 0, tokens=tokens, counters=counters)
-        self._settle(bill, attempt)
-        if attempt.entry is Entry.SETTLED:
-            attempt.entry, attempt.cost_nanousd = Entry.EXPIRED, nanousd
+    def _release(self, attempt: _Attempt) -> None:
+        for pair in attempt.held_under:
+            self._add(pair, reserved=-(attempt.held_nanousd or 0))
 
-    def _is_dead(self, exchange: Exchange, at_ms: int) -> bool:
-        return (
-            exchange.state is State.DISPATCHED
-            and self._attempts[exchange.attempts[-1].reservation_id].expires_ms < at_ms
+    def _add(self, pair: Pair, nanousd: int = 0, reserved: int = 0, tokens: int = 0, calls: int = 0) -> None:
+        total = self._totals.get(pair, Totals())
+        self._totals[pair] = Totals(
+            nanousd=total.nanousd + nanousd,
+            reserved_nanousd=total.reserved_nanousd + reserved,
+            tokens=total.tokens + tokens,
+            calls=total.calls + calls,
         )
-
-    def _recover(self, exchange: Exchange) -> Exchange:
-        booked = {a.reservation_id: self._attempts[a.reservation_id].cost_nanousd for a in exchange.attempts}
-        closed = recovered(exchange, booked)
-        self._write(closed)
-        return closed

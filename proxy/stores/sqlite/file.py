@@ -28,13 +28,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX exchanges_by_prefix ON exchanges (prefix) WHERE prefix IS NOT NULL",
         # One row per call in flight: what recovery finds of a process that died.
         """CREATE TABLE dispatched (
-            exchange_id TEXT NOT NULL PRIMARY KEY, reservation_id TEXT NOT NULL, body TEXT NOT NULL) STRICT""",
-        # One row per attempt: that it was settled, so that it never is again. `held_nanousd` is NULL without a hold,
-        # `cost_nanousd` NULL until it is booked and when it was never learned.
+            exchange_id TEXT NOT NULL PRIMARY KEY, expires_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT""",
+        # One row per attempt that is not settled. `held_nanousd` is NULL without a hold, `cost_nanousd` is NULL unless
+        # the attempt expired, and then if its cost was never learned. Small tables of what is open cost a commit far
+        # fewer pages than marks in a large one would.
         """CREATE TABLE attempts (
             reservation_id TEXT NOT NULL PRIMARY KEY, entry TEXT NOT NULL, expires_ms INTEGER NOT NULL,
             held_nanousd INTEGER, held_under TEXT NOT NULL, cost_nanousd INTEGER) STRICT, WITHOUT ROWID""",
-        "CREATE INDEX attempts_open ON attempts (expires_ms) WHERE entry IN ('reserved', 'dispatched')",
         """CREATE TABLE counters (
             scope TEXT NOT NULL, window TEXT NOT NULL, settled_nanousd INTEGER NOT NULL,
             reserved_nanousd INTEGER NOT NULL, tokens INTEGER NOT NULL, calls INTEGER NOT NULL,
@@ -44,7 +44,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """Statements that bring a file from version `i` to `i + 1`; append only, since files of every version exist."""
 
 _OPEN_S = 5.0
-_TRUNCATE_BYTES = 32 << 20
+_LONG_LOG_FRAMES = 8_000
+"""About 32 MB of log."""
+_ROUNDS = 3
+"""Each copies what was written during the one before, so that little is left to wait for."""
 _MINIMUM = (3, 37, 0)
 
 
@@ -131,11 +134,15 @@ class Checkpointer:
             self._checkpoint(connection)
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Copy without blocking writers; only a log grown large is cut, which makes them wait for the rest of it."""
+        """Copy without blocking writers; a log grown long starts over, for which writers wait while its end is copied.
+
+        It is overwritten in place, not truncated: pages that the log already has are cheaper to write than new ones.
+        """
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if _size(f"{self._path}-wal") > _TRUNCATE_BYTES:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            for _ in range(_ROUNDS):
+                _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if frames > _LONG_LOG_FRAMES:
+                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             self.error = ""
         except sqlite3.Error as error:
             self.error = str(error)
@@ -173,10 +180,3 @@ def _unusable(path: str, error: Exception) -> ConfigError:
 
 def _primary(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from proxy.errors import Overloaded
+from proxy.stores import Once
 from proxy.stores.sqlite.books import Books, Operation, Pair
 from proxy.stores.sqlite.file import Checkpointer, connect, is_busy, is_trouble, overloaded
 from proxy.terms import Exchange, Reservation, Session, Settlement, Totals
@@ -31,6 +32,7 @@ _FIRST_DELAY_S = 0.001
 _BUSY_DELAY_S = 0.02
 _TROUBLE_DELAY_S = 1.0
 _REMEMBERED = 4096
+_SETTLED = 16_384
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a call waits while another process holds the file."""
     closing_s: float = 5.0
     """How long closing waits to write what is queued."""
-    checkpoint_s: float = 2.0
+    checkpoint_s: float = 1.0
     """How often the log is moved into the file and synced to disk."""
     max_pending: int = 10_000
     """Queued operations at which new calls are refused."""
@@ -98,7 +100,8 @@ class SqliteStore:
         self._timer: asyncio.Handle | None = None
         self._delay_s = _FIRST_DELAY_S
         self._trouble = ""
-        self._remembered: dict[str, Session] = {}
+        self._settled = Once(_SETTLED)
+        self._remembered: OrderedDict[str, Session] = OrderedDict()
 
     @property
     def backlog(self) -> int:
@@ -123,7 +126,8 @@ class SqliteStore:
 
     def settle(self, settlement: Settlement, at_ms: int) -> None:
         """Release the hold and add what was used, exactly once; zero for an attempt never dispatched only releases."""
-        self._put(partial(self._books.settle, settlement, at_ms))
+        if self._settled.first(settlement.reservation_id):
+            self._put(partial(self._books.settle, settlement, at_ms))
 
     async def totals(self, counters: Sequence[Pair]) -> list[Totals]:
         """Return the totals of (scope, window) pairs, zeros where nothing was spent."""
@@ -264,5 +268,5 @@ class SqliteStore:
     def _remember(self, prefix: str, session_id: str, turn: int) -> Session:
         session = self._remembered[prefix] = Session(id=session_id, turn=turn + 1, link="prefix")
         if len(self._remembered) > _REMEMBERED:
-            self._remembered.pop(next(iter(self._remembered)))
+            self._remembered.popitem(last=False)
         return session
