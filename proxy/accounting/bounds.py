@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from proxy.terms import Json, Message, Request
+from proxy.terms import Json, Request
 
 MESSAGE_TOKENS = 3
 """What OpenAI's chat format adds to each message (OpenAI cookbook, "How to count tokens with tiktoken")."""
@@ -22,10 +22,10 @@ TOOL_PROMPT_TOKENS = 600
 IMAGE_TOKENS = 48_169
 """The dearest documented image: gpt-4o-mini, high detail, 2833 + 8 tiles of 5667 (OpenAI's images and vision page)."""
 
-_IMAGE_KINDS = frozenset({"image_url", "input_image", "image"})
-_PLAIN_TOOLS = frozenset({"", "function", "custom"})
+# Tuples, not sets: what is looked up is any JSON value, lists and objects too.
+_IMAGE_KINDS = ("image_url", "input_image", "image")
+_PLAIN_TOOLS = ("", "function", "custom")
 _STORED_CONTEXT = ("previous_response_id", "conversation", "web_search_options")
-_HISTORY = frozenset({"messages", "input"})
 
 
 def upper_bound(text: str) -> int:
@@ -41,28 +41,22 @@ def estimate(text: str) -> int:
 def input_bound(request: Request) -> int | None:
     """Return the most input tokens a request can be billed for, or None when the request itself does not bound them
     (stored conversations, hosted tools, audio, files): hold the target's whole context window then."""
-    if _reads_stored_context(request.body) or not _media_kinds(request) <= _IMAGE_KINDS:
+    kinds = {kind for message in request.messages for kind in message.media}
+    if _reads_stored_context(request.body) or not kinds <= set(_IMAGE_KINDS):
         return None
-    tools = TOOL_PROMPT_TOKENS if request.tools else 0
-    images = sum(len(message.media) for message in request.messages)
-    if not images:
-        return tools + REPLY_TOKENS + len(request.raw or msgspec.json.encode(request.body))
-    rest = {key: value for key, value in request.body.items() if key not in _HISTORY}
-    history = sum(_message_bound(message) for message in request.messages)
-    return tools + REPLY_TOKENS + len(msgspec.json.encode(rest)) + history + images * IMAGE_TOKENS
+    own = _content_bound(request.body) if kinds else len(request.raw or msgspec.json.encode(request.body))
+    return own + REPLY_TOKENS + (TOOL_PROMPT_TOKENS if request.tools else 0)
 
 
-def _media_kinds(request: Request) -> frozenset[str]:
-    return frozenset(kind for message in request.messages for kind in message.media)
-
-
-def _message_bound(message: Message) -> int:
-    calls = sum(
-        MESSAGE_TOKENS + upper_bound(call.id) + upper_bound(call.name) + upper_bound(call.arguments)
-        for call in message.tool_calls
-    )
-    own = (message.role, message.text, message.name, message.tool_call_id)
-    return MESSAGE_TOKENS + NAME_TOKENS + calls + sum(map(upper_bound, own))
+def _content_bound(value: Json) -> int:
+    """Bound what is not an image by its bytes, keys included: they outweigh the tokens that frame a message."""
+    if isinstance(value, dict):
+        if value.get("type") in _IMAGE_KINDS:
+            return IMAGE_TOKENS
+        return sum(upper_bound(key) + _content_bound(item) for key, item in value.items())
+    if isinstance(value, list):
+        return sum(map(_content_bound, value))
+    return upper_bound(str(value))
 
 
 def _reads_stored_context(body: Mapping[str, Json]) -> bool:
