@@ -1,0 +1,228 @@
+"""Owns the OpenAI JSON shapes that dialects and providers share: reply trees to nouns, usage and errors both ways.
+
+In: bytes or decoded trees of a reply, lenient: whatever a client could read, we read. Out: nouns. Never: an exception
+because of what a provider sent, and never a tool call that a client would see and we would not.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from proxy.terms import ChoiceDelta, ToolCallDelta, Usage
+
+Tree = dict[str, Any]
+
+MOST_TOKENS = 100_000_000
+"""No call has more tokens than this: what a provider claims beyond it is a lie."""
+REASONING = ("reasoning_content", "reasoning")
+"""The fields in which vendors send reasoning; the first that says something counts."""
+ARGUMENTS = {"function": "arguments", "custom": "input"}
+"""Where each kind of tool call has its arguments."""
+LEGACY_CALL = -1
+"""The index of a `function_call`, which has no number."""
+
+_DECODE = msgspec.json.Decoder().decode
+_ENCODE = msgspec.json.Encoder().encode
+_NOTHING: Tree = {}
+
+
+def parse(data: bytes) -> Tree | None:
+    """Return the JSON object in `data`; None when there is none that any client could read.
+
+    Clients differ: some replace broken UTF-8, some take NaN or half a surrogate pair. What the strict decoder refuses
+    is therefore read again as the most lenient of them would.
+    """
+    try:
+        tree = _DECODE(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        tree = _parse_leniently(data)
+    return tree if type(tree) is dict else None
+
+
+def _parse_leniently(data: bytes) -> Any:
+    try:
+        tree = json.loads(data.decode("utf-8-sig", "replace"))
+        # Lone surrogates cannot be encoded again, nor given to a regular expression: each becomes a `?`.
+        return json.loads(json.dumps(tree, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def dump(tree: Any) -> bytes:
+    """Return the JSON text of a tree."""
+    return _ENCODE(tree)
+
+
+# --- replies --------------------------------------------------------------------------------------------------------
+
+
+class CallNumbers:
+    """Numbers the tool calls of one stream whose vendor leaves `index` out: a new id or a name begins a new call."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+        self._known: dict[tuple[int, str], int] = {}
+
+    def place(self, choice: int, index: Any, call_id: str, name: str) -> int:
+        """Return the index of the call that a piece belongs to."""
+        last = self._last.get(choice, -1)
+        known = self._known.get((choice, call_id)) if call_id else None
+        if type(index) is int and index >= 0:
+            number = index
+        elif known is not None:
+            number = known
+        elif call_id or name:
+            number = last + 1
+        else:
+            number = max(last, 0)
+        self._last[choice] = max(last, number)
+        if call_id:
+            self._known[choice, call_id] = number
+        return number
+
+
+def deltas(tree: Tree, numbers: CallNumbers) -> tuple[ChoiceDelta, ...]:
+    """Read the choices of one streamed chunk."""
+    listed = tree.get("choices")
+    if type(listed) is not list:
+        return ()
+    return tuple([_choice(entry, "delta", place, numbers) for place, entry in enumerate(listed)])
+
+
+def messages(tree: Tree) -> tuple[ChoiceDelta, ...]:
+    """Read the choices of one unstreamed reply."""
+    listed = tree.get("choices")
+    if type(listed) is not list:
+        return ()
+    return tuple([_choice(entry, "message", place, None) for place, entry in enumerate(listed)])
+
+
+def _choice(entry: Any, key: str, place: int, numbers: CallNumbers | None) -> ChoiceDelta:
+    # One ChoiceDelta for each entry, whatever it is, so that the two lists can be walked side by side.
+    if type(entry) is not dict:
+        return ChoiceDelta(index=place)
+    part = entry.get(key)
+    if type(part) is not dict:
+        part = _NOTHING
+    index, reason = entry.get("index"), entry.get("finish_reason")
+    if type(index) is not int:
+        index = place
+    calls = _calls(part, index, numbers) if "tool_calls" in part or "function_call" in part else ()
+    return ChoiceDelta(
+        index=index,
+        text=text(part.get("content")),
+        reasoning=reasoning(part),
+        refusal=text(part.get("refusal")),
+        tool_calls=calls,
+        finish_reason=reason if type(reason) is str else "",
+    )
+
+
+def text(value: Any) -> str:
+    """Read a text that is a string, a list of parts, or nothing."""
+    if type(value) is str:
+        return value
+    if type(value) is list:
+        return "".join([text(part.get("text")) for part in value if type(part) is dict])
+    return ""
+
+
+def reasoning(part: Tree) -> str:
+    """Read the reasoning of a delta or message."""
+    return text(part.get("reasoning_content")) or text(part.get("reasoning"))
+
+
+def _calls(part: Tree, choice: int, numbers: CallNumbers | None) -> tuple[ToolCallDelta, ...]:
+    listed, legacy = part.get("tool_calls"), part.get("function_call")
+    calls = []
+    for place, entry in enumerate(listed if type(listed) is list else ()):
+        if type(entry) is not dict:
+            continue
+        call_id = text(entry.get("id"))
+        name, said = _called(entry)
+        index = numbers.place(choice, entry.get("index"), call_id, name) if numbers else place
+        calls.append(ToolCallDelta(index=index, id=call_id, name=name, arguments=said, position=place))
+    if type(legacy) is dict:
+        name, said = text(legacy.get("name")), arguments(legacy.get("arguments"))
+        calls.append(ToolCallDelta(index=LEGACY_CALL, name=name, arguments=said))
+    return tuple(calls)
+
+
+def _called(entry: Tree) -> tuple[str, str]:
+    """Return name and arguments of a call. A kind that is not known is a call as well, named after its kind."""
+    for kind, argument in ARGUMENTS.items():
+        body = entry.get(kind)
+        if type(body) is dict:
+            return text(body.get("name")), arguments(body.get(argument))
+    kind = text(entry.get("type"))
+    return ("" if kind in ARGUMENTS else kind), arguments(entry.get(kind))
+
+
+def arguments(value: Any) -> str:
+    """Return the arguments of a call as text; some vendors send the object itself."""
+    return value if type(value) is str else "" if value is None else dump(value).decode()
+
+
+# --- usage ----------------------------------------------------------------------------------------------------------
+
+
+def usage(tree: Tree) -> Usage | None:
+    """Read the usage of a chunk or a reply, every count forced into bounds; None when it has none."""
+    said = tree.get("usage")
+    if said is None and "x_groq" in tree:
+        said = _object(tree["x_groq"]).get("usage")
+    if type(said) is not dict or not ("prompt_tokens" in said or "completion_tokens" in said):
+        return None
+    sent, got = _count(said.get("prompt_tokens")), _count(said.get("completion_tokens"))
+    of_sent, of_got = _object(said.get("prompt_tokens_details")), _object(said.get("completion_tokens_details"))
+    reasoning = _count(of_got.get("reasoning_tokens"))
+    if reasoning and _count(said.get("total_tokens")) == sent + got + reasoning:
+        got += reasoning  # a vendor that counts reasoning beside the completion, as its own total shows
+    cached = next((said[key] for key in ("prompt_cache_hit_tokens", "cached_tokens") if key in said), 0)
+    return Usage(
+        input_tokens=sent,
+        output_tokens=got,
+        cache_read_tokens=min(sent, _count(of_sent.get("cached_tokens", cached))),
+        cache_write_tokens=min(sent, _count(of_sent.get("cache_write_tokens"))),
+        reasoning_tokens=min(got, reasoning),
+        audio_input_tokens=min(sent, _count(of_sent.get("audio_tokens"))),
+        audio_output_tokens=min(got, _count(of_got.get("audio_tokens"))),
+    )
+
+
+def usage_object(used: Usage) -> Tree:
+    """Return the OpenAI usage object of our counts."""
+    return {
+        "prompt_tokens": used.input_tokens,
+        "completion_tokens": used.output_tokens,
+        "total_tokens": used.input_tokens + used.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": used.cache_read_tokens, "audio_tokens": used.audio_input_tokens},
+        "completion_tokens_details": {
+            "reasoning_tokens": used.reasoning_tokens,
+            "audio_tokens": used.audio_output_tokens,
+        },
+    }
+
+
+def _object(value: Any) -> Tree:
+    return value if type(value) is dict else _NOTHING
+
+
+def _count(value: Any) -> int:
+    """Return a claimed count within bounds; what is not a number counts as nothing."""
+    if type(value) is str and value.isascii() and value.isdigit():
+        value = int(value[:20])
+    if type(value) not in (int, float) or not value > 0:
+        return 0
+    return int(min(value, MOST_TOKENS))
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def error_object(message: str, kind: str, code: str, param: str = "") -> bytes:
+    """Return the JSON text of an OpenAI error object."""
+    return dump({"error": {"message": message, "type": kind, "param": param or None, "code": code}})

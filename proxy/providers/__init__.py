@@ -1,0 +1,1 @@
+"""Owns the shelf of providers: one file per wire format, each with `create(settings) -> Provider`."""

@@ -1,0 +1,201 @@
+"""Owns the wire format of OpenAI chat completions, as OpenAI and everyone compatible with it serve it.
+
+In: a Request and a Target; reply bytes in any slicing. Out: an UpstreamCall; Deltas whose frames are the provider's own
+bytes. Never: an exception because of what a provider sent, or an end that it did not send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from proxy import openai_json
+from proxy.framing import Event, EventDecoder
+from proxy.ports import Decoder
+from proxy.terms import Delta, End, Fault, Headers, ProviderSettings, Request, Secret, Target, UpstreamCall
+
+AGENT = f"handrail/{metadata.version('handrail')}"
+DONE = b"[DONE]"
+RETRYABLE = frozenset({408, 409, 425, 429})
+OUR_KEY = frozenset({401, 403})
+PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id")
+PASSED_PREFIX = "x-ratelimit-"
+
+
+def create(settings: ProviderSettings) -> OpenAI:
+    """Return the provider."""
+    return OpenAI(settings)
+
+
+class OpenAI:
+    """One configured provider that speaks OpenAI chat completions."""
+
+    dialect = "chat"
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self.name = settings.name
+        self._url = settings.base_url.rstrip("/") + "/chat/completions"
+        self._auth = Secret(f"Bearer {settings.key.reveal()}") if settings.key else None
+        self._headers = {
+            streamed: {
+                "content-type": "application/json",
+                "accept": "text/event-stream" if streamed else "application/json",
+                "user-agent": AGENT,
+                **settings.headers,
+            }
+            for streamed in (False, True)
+        }
+
+    def encode(self, request: Request, target: Target) -> UpstreamCall:
+        """Return the HTTP call: the client's own bytes, unless the model or something else had to change."""
+        body = request.raw
+        if not body or target.model != request.model or (request.stream and not request.usage_asked):
+            body = openai_json.dump(_with_usage({**request.body, "model": target.model}, request.stream))
+        return UpstreamCall(
+            method="POST", url=self._url, headers=self._headers[request.stream], body=body, auth=self._auth
+        )
+
+    def decoder(self, request: Request, headers: Headers) -> Decoder:
+        """Return a decoder for a reply with status 2xx."""
+        return _Stream(request.choices) if request.stream else _Whole()
+
+    def error(self, status: int, headers: Headers, body: bytes) -> Fault:
+        """Return the fault for a reply with another status."""
+        passed = {
+            name: value for name, value in headers.items() if name in PASSED_HEADERS or name.startswith(PASSED_PREFIX)
+        }
+        if status in OUR_KEY:
+            return Fault(
+                status=502,
+                type="upstream_error",
+                code="provider_auth",
+                message=f"The provider did not accept Handrail's credential for it ({status}).",
+                headers=passed,
+            )
+        return _refused(status, body, passed)
+
+
+def _with_usage(body: Any, streamed: bool) -> Any:
+    if streamed:
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    return body
+
+
+def _refused(status: int, body: bytes, headers: Mapping[str, str]) -> Fault:
+    said = _error_in(openai_json.parse(body))
+    theirs = 400 <= status < 500
+    return Fault(
+        status=status if theirs or status == 504 else 502,
+        type=openai_json.text((said or {}).get("type")) or ("invalid_request_error" if theirs else "upstream_error"),
+        code=openai_json.text((said or {}).get("code")) or "upstream_error",
+        message=f"The provider answered with status {status}.",
+        retryable=status in RETRYABLE or status >= 500,
+        headers=headers,
+        body=b"" if said is None else body,
+    )
+
+
+def _error_in(tree: openai_json.Tree | None) -> openai_json.Tree | None:
+    """Return the error object of a body or an event."""
+    said = tree.get("error") if tree else None
+    return (said if type(said) is dict else {"message": said}) if said else None
+
+
+def _broken(code: str, message: str, *, body: bytes = b"", frame: bytes = b"") -> Fault:
+    return Fault(status=502, type="upstream_error", code=code, message=message, retryable=True, body=body, frame=frame)
+
+
+class _Whole:
+    """Collects an unstreamed reply, which is one delta."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def feed(self, data: bytes) -> list[Delta]:
+        self._pieces.append(data)
+        return []
+
+    def close(self) -> tuple[list[Delta], End | Fault]:
+        body = b"".join(self._pieces)
+        tree = openai_json.parse(body)
+        if tree is None:
+            return [], _broken("stream_cut", "The provider's reply is not complete JSON.")
+        if _error_in(tree):
+            return [], _broken("provider_error", "The provider answered with an error.", body=body)
+        delta = Delta(
+            frame=body,
+            tree=tree,
+            choices=openai_json.messages(tree),
+            usage=openai_json.usage(tree),
+            model=openai_json.text(tree.get("model")),
+        )
+        return [delta], End()
+
+
+class _Stream:
+    """Reads a streamed reply event by event."""
+
+    def __init__(self, choices: int) -> None:
+        self._events = EventDecoder()
+        self._numbers = openai_json.CallNumbers()
+        self._choices = choices
+        self._finished: set[int] = set()
+        self._done = False
+        self._fault: Fault | None = None
+
+    def feed(self, data: bytes) -> list[Delta]:
+        deltas: list[Delta] = []
+        for event in self._events.feed(data):
+            self._read(event, deltas)
+        return deltas
+
+    def close(self) -> tuple[list[Delta], End | Fault]:
+        deltas: list[Delta] = []
+        if self._events.overflowed:
+            return [], _broken("event_too_large", "The provider sent an event that is too large to be judged.")
+        if last := self._events.close():
+            self._read(last, deltas)
+        if self._fault:
+            return [], self._fault
+        if self._done or len(self._finished) >= self._choices:
+            return deltas, End()
+        return [], _broken("stream_cut", "The provider's stream ended before its reply did.")
+
+    def _read(self, event: Event, deltas: list[Delta]) -> None:
+        if self._fault:
+            return
+        data = event.data
+        if data is None:
+            deltas.append(Delta(frame=event.raw))
+        elif data.startswith(DONE):
+            self._done = True
+            deltas.append(Delta(frame=event.raw, final=True))
+        else:
+            self._chunk(event.raw, data, deltas)
+
+    def _chunk(self, raw: bytes, data: bytes, deltas: list[Delta]) -> None:
+        tree = openai_json.parse(data)
+        if tree is None:
+            # No client can read it either; it passes as it is.
+            deltas.append(Delta(frame=raw))
+            return
+        if "error" in tree and _error_in(tree):
+            self._fault = _broken("provider_error", "The provider reported an error mid-reply.", body=data, frame=raw)
+            return
+        choices = openai_json.deltas(tree, self._numbers)
+        usage = openai_json.usage(tree)
+        for choice in choices:
+            if choice.finish_reason:
+                self._finished.add(choice.index)
+        model = tree.get("model")
+        deltas.append(
+            Delta(
+                frame=raw,
+                tree=tree,
+                choices=choices,
+                usage=usage,
+                usage_only=usage is not None and not choices,
+                model=model if type(model) is str else "",
+            )
+        )

@@ -1,0 +1,205 @@
+"""Owns the dialect `chat`: OpenAI chat completions as clients speak it.
+
+In: a RawRequest; nouns to say. Out: a Request over the untouched body; bytes for the client. Never: a field of the body
+lost, or a call decoded in a way in which its provider could read it differently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy import openai_json
+from proxy.errors import BadRequest
+from proxy.terms import Message, RawRequest, Request, ToolCall, ToolSpec
+from proxy.wire import strict
+from proxy.wire.chat_replies import compose, cut, encode, error_body, fault_frame
+
+__all__ = ["compose", "cut", "decode", "encode", "error_body", "fault_frame", "strip_tools", "with_max_output"]
+
+# What the lens reads of a body, and therefore the types it insists on. Everything else passes unread.
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+_FAULT = re.compile(r"(.*) - at `\$\.?(.*)`")
+
+
+class _Named(msgspec.Struct):
+    name: str
+    parameters: Any = None
+
+
+class _Tool(msgspec.Struct):
+    type: str = "function"
+    function: _Named | None = None
+    custom: _Named | None = None
+
+
+class _Called(msgspec.Struct):
+    name: str = ""
+    arguments: str = ""
+    input: str = ""
+
+
+class _Call(msgspec.Struct):
+    id: str | None = None
+    type: str = "function"
+    function: _Called | None = None
+    custom: _Called | None = None
+
+
+class _Part(msgspec.Struct):
+    type: str | None = None
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+    name: str | None = None
+    tool_calls: list[_Call] | None = None
+    function_call: _Called | None = None
+    tool_call_id: str | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Format(msgspec.Struct):
+    type: str
+
+
+class _Chat(msgspec.Struct):
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    tools: list[_Tool] | None = None
+    functions: list[_Named] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_completion_tokens: _Positive | None = None
+    max_tokens: _Positive | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
+    temperature: float | None = None
+    response_format: _Format | None = None
+    metadata: dict[str, Any] | None = None
+    user: str | None = None
+
+
+def decode(raw: RawRequest) -> Request:
+    """Return the request; raise BadRequest naming the field at fault."""
+    body = strict.read(raw.body)
+    try:
+        chat = msgspec.convert(body, _Chat)
+    except msgspec.ValidationError as error:
+        raise _bad_field(error) from None
+    options = chat.stream_options
+    limits = [limit for limit in (chat.max_completion_tokens, chat.max_tokens) if limit is not None]
+    return Request(
+        dialect="chat",
+        model=chat.model,
+        messages=tuple([_message(said) for said in chat.messages]),
+        tools=tuple(_specs(chat)) if chat.tools or chat.functions else (),
+        stream=bool(chat.stream),
+        usage_asked=bool(chat.stream and options and options.include_usage),
+        # Vendors differ in which of the two they obey: the larger bounds what can be spent.
+        max_output_tokens=max(limits) if limits else None,
+        choices=chat.n or 1,
+        temperature=chat.temperature,
+        structured=chat.response_format is not None and chat.response_format.type != "text",
+        metadata={key: value for key, value in chat.metadata.items() if type(value) is str} if chat.metadata else {},
+        user=chat.user or "",
+        body=body,
+        raw=raw.body,
+    )
+
+
+def _bad_field(error: msgspec.ValidationError) -> BadRequest:
+    found = _FAULT.fullmatch(str(error))
+    what, where = found.groups() if found else (str(error), "")
+    if missing := re.fullmatch("Object missing required field `(.*)`", what):
+        where = f"{where}.{missing[1]}" if where else missing[1]
+    return BadRequest(f"{where}: {what[0].lower()}{what[1:]}.", code="invalid_value", param=where)
+
+
+def _message(said: _Message) -> Message:
+    content = said.content
+    if type(content) is list:
+        texts = [words for part in content if (words := part.refusal if part.text is None else part.text) is not None]
+        text = "\n".join(texts)
+        media = tuple([part.type or "" for part in content if part.text is None and part.refusal is None])
+    else:
+        text, media = content or said.refusal or "", ()  # type: ignore[assignment]  # a list was dealt with above
+    return Message(
+        role=said.role,
+        text=text,
+        tool_calls=tuple(_calls(said)) if said.tool_calls or said.function_call else (),
+        tool_call_id=said.tool_call_id or "",
+        name=said.name or "",
+        media=media,
+    )
+
+
+def _calls(said: _Message) -> Iterable[ToolCall]:
+    for index, call in enumerate(said.tool_calls or ()):
+        made = call.function or call.custom or _Called(name=call.type)
+        yield ToolCall(id=call.id or "", name=made.name, arguments=made.arguments or made.input, index=index)
+    if legacy := said.function_call:
+        yield ToolCall(id="", name=legacy.name, arguments=legacy.arguments, index=openai_json.LEGACY_CALL)
+
+
+def _specs(chat: _Chat) -> Iterable[ToolSpec]:
+    for tool in chat.tools or ():
+        # A tool that the vendor runs itself has no name but its type.
+        offered = tool.function or tool.custom or _Named(name=tool.type)
+        yield ToolSpec(name=offered.name, schema=offered.parameters)
+    for function in chat.functions or ():
+        yield ToolSpec(name=function.name, schema=function.parameters)
+
+
+# --- changes --------------------------------------------------------------------------------------------------------
+
+_CHOOSING = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
+
+
+def strip_tools(request: Request, names: Collection[str]) -> Request:
+    """Return the request without these tools; a choice among tools that are gone goes as well."""
+    body = dict(request.body)
+    for offer, choosing in _CHOOSING.items():
+        listed: Any = body.get(offer) or []
+        kept = [tool for tool in listed if _tool_name(tool) not in names]
+        if kept:
+            body[offer] = kept
+            if _names_any(body.get(choosing[0]), names):
+                body[choosing[0]] = "auto"
+        elif listed:
+            for key in (offer, *choosing):
+                body.pop(key, None)
+    return replace(request, body=body, raw=b"", tools=tuple(tool for tool in request.tools if tool.name not in names))
+
+
+def with_max_output(request: Request, tokens: int) -> Request:
+    """Return the request with an output limit, where the client gave none."""
+    if request.max_output_tokens is not None:
+        return request
+    body = {**request.body, "max_completion_tokens": tokens}
+    return replace(request, body=body, raw=b"", max_output_tokens=tokens)
+
+
+def _tool_name(tool: Any) -> str:
+    named = tool.get("function") or tool.get("custom") or tool
+    name: str = named.get("name") or tool.get("type", "function")
+    return name
+
+
+def _names_any(choice: Any, names: Collection[str]) -> bool:
+    """Tell whether a `tool_choice` or `function_call` names one of these tools."""
+    if type(choice) is not dict:
+        return False
+    allowed = choice.get("allowed_tools")
+    listed = allowed.get("tools") if type(allowed) is dict else None
+    return any(_tool_name(tool) in names for tool in listed or [choice] if type(tool) is dict)

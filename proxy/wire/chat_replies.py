@@ -1,0 +1,142 @@
+"""Owns the bytes of chat completions that Handrail changes or says itself.
+
+In: a changed Delta, a Reply, a failure. Out: the bytes an OpenAI client expects, streamed or not. Never: a field of the
+provider's reply lost where only another one changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy import framing, openai_json
+from proxy.errors import HandrailError
+from proxy.openai_json import Tree
+from proxy.terms import ChoiceDelta, Delta, End, Fault, Reply, Request, ToolCallDelta, Usage
+
+DONE = b"data: [DONE]\n\n"
+
+
+def encode(delta: Delta, request: Request) -> bytes:
+    """Return the bytes of a delta that was changed: its tree, with what its choices say now."""
+    tree: Any = delta.tree
+    key = "delta" if request.stream else "message"
+    choices = [_changed(entry, key, now) for entry, now in zip(tree["choices"], delta.choices, strict=True)]
+    return _framed({**tree, "choices": choices}, request)
+
+
+def _changed(entry: Any, key: str, now: ChoiceDelta) -> Any:
+    if type(entry) is not dict:
+        return entry
+    part = entry.get(key)
+    part = dict(part) if type(part) is dict else {}
+    entry = {**entry, key: part}
+    if _say(part, now) and "logprobs" in entry:
+        entry["logprobs"] = None  # they spell out the text that was there
+    _call(part, now.tool_calls)
+    if now.finish_reason != openai_json.text(entry.get("finish_reason")):
+        entry["finish_reason"] = now.finish_reason or None
+    return entry
+
+
+def _say(part: Tree, now: ChoiceDelta) -> bool:
+    """Put the texts in place; tell whether any changed."""
+    changed = False
+    if now.text != openai_json.text(part.get("content")):
+        part["content"], changed = now.text, True
+    if now.refusal != openai_json.text(part.get("refusal")):
+        part["refusal"], changed = now.refusal, True
+    if now.reasoning != openai_json.reasoning(part):
+        for key in openai_json.REASONING:
+            if key in part:
+                part[key], changed = now.reasoning, True
+    return changed
+
+
+def _call(part: Tree, calls: tuple[ToolCallDelta, ...]) -> None:
+    """Leave in `part` the tool calls that are left, with their numbers and arguments of now."""
+    listed = part.pop("tool_calls", None)
+    kept = [_rewritten(listed[call.position], call) for call in calls if call.index != openai_json.LEGACY_CALL]
+    if kept:
+        part["tool_calls"] = kept
+    if len(kept) == len(calls):
+        part.pop("function_call", None)
+
+
+def _rewritten(call: Tree, now: ToolCallDelta) -> Tree:
+    changed = dict(call)
+    if "index" in call:
+        changed["index"] = now.index
+    for kind, argument in openai_json.ARGUMENTS.items():
+        if type(body := call.get(kind)) is dict and openai_json.arguments(body.get(argument)) != now.arguments:
+            changed[kind] = {**body, argument: now.arguments}
+    return changed
+
+
+# --- our own words --------------------------------------------------------------------------------------------------
+
+
+def compose(reply: Reply, request: Request, *, reply_id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
+    """Return a whole reply that Handrail makes itself, streamed if the request is; every choice asked for says it."""
+    if request.stream:
+        role = _chunk(reply, request, reply_id, at_ms, {"role": "assistant", "content": "", "refusal": None})
+        return [role, *cut(reply, request, reply_id=reply_id, at_ms=at_ms, usage=usage)]
+    message = {"role": "assistant", "content": reply.text, "refusal": None}
+    tree = _envelope(reply, request, reply_id, at_ms)
+    tree["choices"] = _each(request, {"message": message, "logprobs": None, "finish_reason": _finish(reply)})
+    tree["usage"] = openai_json.usage_object(usage)
+    return [Delta(frame=openai_json.dump(tree)), End()]
+
+
+def cut(reply: Reply, request: Request, *, reply_id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
+    """Return the end of a stream: the text, its finish reason, usage if it was asked for, and the end marker."""
+    parts: list[Delta | End] = [
+        _chunk(reply, request, reply_id, at_ms, {"content": reply.text}),
+        _chunk(reply, request, reply_id, at_ms, {}, finish_reason=_finish(reply)),
+    ]
+    if request.usage_asked:
+        tree = {**_envelope(reply, request, reply_id, at_ms), "choices": [], "usage": openai_json.usage_object(usage)}
+        parts.append(Delta(frame=_framed(tree, request), usage_only=True))
+    return [*parts, End(frame=DONE)]
+
+
+def _chunk(
+    reply: Reply, request: Request, reply_id: str, at_ms: int, delta: Tree, finish_reason: str | None = None
+) -> Delta:
+    tree = _envelope(reply, request, reply_id, at_ms)
+    tree["choices"] = _each(request, {"delta": delta, "logprobs": None, "finish_reason": finish_reason})
+    return Delta(frame=_framed(tree, request))
+
+
+def _envelope(reply: Reply, request: Request, reply_id: str, at_ms: int) -> Tree:
+    kind = "chat.completion.chunk" if request.stream else "chat.completion"
+    return {"id": reply_id, "object": kind, "created": at_ms // 1000, "model": reply.model or request.model}
+
+
+def _each(request: Request, choice: Tree) -> list[Tree]:
+    return [{"index": index, **choice} for index in range(request.choices)]
+
+
+def _finish(reply: Reply) -> str:
+    return reply.finish_reason or "content_filter"
+
+
+def _framed(tree: Tree, request: Request) -> bytes:
+    text = openai_json.dump(tree)
+    return framing.encode(text) if request.stream else text
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+def error_body(error: HandrailError) -> bytes:
+    """Return the OpenAI error object."""
+    return openai_json.error_object(error.message, error.type, error.code, error.param)
+
+
+def fault_frame(fault: Fault, request: Request) -> bytes:
+    """Return the bytes that tell a client mid-reply that it failed: the provider's own where it sent some. An end
+    marker never follows, since the reply did not end."""
+    if fault.frame:
+        return fault.frame
+    text = openai_json.error_object(fault.message, fault.type, fault.code)
+    return framing.encode(text) if request.stream else text
