@@ -41,10 +41,16 @@ def unreadable(kind: str, text: str) -> CelError:
     return CelError("invalid_argument", f"cannot read {text[:40]!r} as {kind}")
 
 
-def _whole(kind: str, text: str) -> int:
+def _read_int(text: str) -> int:
     if not _INTEGER.fullmatch(text):
-        raise unreadable(kind, text)
-    return int(text)
+        raise unreadable("an int", text)
+    return int64(int(text))
+
+
+def _read_uint(text: str) -> UInt:
+    if not _INTEGER.fullmatch(text) or text[0] == "-":
+        raise unreadable("a uint", text)
+    return uint64(int(text))
 
 
 def _read_double(text: str) -> float:
@@ -68,9 +74,9 @@ def _decoded(value: bytes) -> str:
 
 def format_double(value: float) -> str:
     """Write a double with the fewest digits that read back as it, laid out like C's %g, as Google's runtimes do."""
-    if not math.isfinite(value):
-        return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"
     plain = repr(float(value))
+    if not math.isfinite(value):
+        return plain
     digits = plain.partition("e")[0].removeprefix("-").replace(".", "").strip("0")
     mantissa, _, exponent = f"{value:.{max(len(digits) - 1, 0)}e}".partition("e")
     return f"{mantissa}e{exponent}" if not -4 <= int(exponent) < 6 else plain.removesuffix(".0")
@@ -88,13 +94,13 @@ _CONVERSIONS: dict[str, dict[str, Callable[[Any], object]]] = {
         "uint": lambda value: int64(int(value)),
         "double": lambda value: truncated(value, INT_MIN + 1, INT_MAX + 1),
         "timestamp": lambda value: value.nanos // NANOS,
-        "string": lambda value: int64(_whole("an int", value)),
+        "string": _read_int,
     },
     "uint": {
         "uint": same,
         "int": uint64,
         "double": lambda value: UInt(truncated(value, 0, UINT_MAX + 1)),
-        "string": lambda value: uint64(_whole("a uint", value)),
+        "string": _read_uint,
     },
     "double": {"double": same, "int": float, "uint": float, "string": _read_double},
     "string": {

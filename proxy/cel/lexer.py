@@ -66,7 +66,7 @@ def tokenize(source: str) -> list[Token]:
             _close(source, opened, token)
             if after == "," and text != ")":
                 tokens.pop()
-        elif kind in ("integer", "float") and after == "-":
+        elif token.type in ("INT_LIT", "FLOAT_LIT") and after == "-":
             token = _signed(tokens, token)
         tokens.append(token)
     if opened:

@@ -51,15 +51,8 @@ def _divide_doubles(_: Budget, a: float, b: float) -> float:
 def _quotient(a: int, b: int) -> int:
     """Divide towards zero, as CEL does; Python's // rounds down."""
     if b == 0:
-        raise CelError("divide_by_zero", "division by zero")
+        raise CelError("divide_by_zero", "division or modulus by zero")
     return a // b if (a < 0) == (b < 0) else -(-a // b)
-
-
-def _remainder(a: int, b: int) -> int:
-    """Return the rest that has the sign of the dividend."""
-    if b == 0:
-        raise CelError("divide_by_zero", "modulus by zero")
-    return a - b * int64(_quotient(a, b))
 
 
 _Binary = Callable[[Budget, Any, Any], object]
@@ -93,9 +86,10 @@ _ARITHMETIC: dict[str, dict[tuple[str, str], tuple[_Binary, str]]] = {
         ("uint", "uint"): (lambda _, a, b: uint64(_quotient(a, b)), "uint"),
         ("double", "double"): (_divide_doubles, "double"),
     },
+    # The rest has the sign of the dividend.
     "%": {
-        ("int", "int"): (lambda _, a, b: _remainder(a, b), "int"),
-        ("uint", "uint"): (lambda _, a, b: uint64(_remainder(a, b)), "uint"),
+        ("int", "int"): (lambda _, a, b: a - b * int64(_quotient(a, b)), "int"),
+        ("uint", "uint"): (lambda _, a, b: uint64(a - b * _quotient(a, b)), "uint"),
     },
 }
 _NUMBERS = ("int", "uint", "double")
@@ -124,8 +118,6 @@ def _negative(_: Budget, value: Any) -> object:
             return int64(-value)
         case "double":
             return -value
-        case "duration":
-            return duration(-value.nanos)
         case kind:
             raise no_overload("-", kind)
 
@@ -318,7 +310,7 @@ _RESULTS: dict[str, dict[tuple[str, ...], str]] = {
     **{operator: {kinds: result for kinds, (_, result) in table.items()} for operator, table in _ARITHMETIC.items()},
     **{operator: dict.fromkeys(_ORDERED, "bool") for operator in ("<", "<=", ">", ">=")},
 }
-_UNARY_RESULTS = {"-": {(kind,): kind for kind in ("int", "double", "duration")}, "!": {("bool",): "bool"}}
+_UNARY_RESULTS = {"-": {(kind,): kind for kind in ("int", "double")}, "!": {("bool",): "bool"}}
 
 
 def result_kind(operator: str, kinds: tuple[str, ...]) -> str | None:

@@ -39,13 +39,17 @@ def _part(whole: str, fraction: str, unit: str) -> int:
 
 
 def format_duration(value: Duration) -> str:
-    """Write a duration in seconds with as many decimals as it needs."""
+    """Write a duration in seconds."""
     seconds, nanos = divmod(abs(value.nanos), NANOS)
     return f"{'-' if value.nanos < 0 else ''}{seconds}{_fraction(nanos)}s"
 
 
 def _fraction(nanos: int) -> str:
-    return f".{nanos:09d}".rstrip("0").rstrip(".")
+    """Write a fraction of a second with 0, 3, 6 or 9 digits, as protobuf's JSON form does."""
+    digits = f"{nanos:09d}"
+    while digits.endswith("000"):
+        digits = digits[:-3]
+    return f".{digits}" if digits else ""
 
 
 def parse_timestamp(text: str) -> Timestamp:
@@ -65,7 +69,7 @@ def parse_timestamp(text: str) -> Timestamp:
 
 
 def format_timestamp(value: Timestamp) -> str:
-    """Write RFC 3339 in UTC with as many decimals as it needs."""
+    """Write RFC 3339 in UTC."""
     seconds = value.moment().replace(microsecond=0, tzinfo=None)
     return f"{seconds.isoformat()}{_fraction(value.nanos % NANOS)}Z"
 
@@ -78,9 +82,11 @@ def _offset(sign: str, hours: str, minutes: str) -> datetime.timedelta:
 
 
 def zone(name: object) -> datetime.tzinfo:
-    """Find a zone by its IANA name or as an offset such as "+05:30"."""
+    """Find a zone by its IANA name or as an offset such as "+05:30"; no name is UTC."""
     if not isinstance(name, str):
         raise no_overload("a time zone", kind_of(name))
+    if not name:
+        return datetime.UTC
     try:
         offset = _OFFSET.fullmatch(name)
         if offset:
