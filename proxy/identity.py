@@ -41,17 +41,18 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
     agent: str
     level: Level
+    tenant: str = ""
     keys: tuple[Key, ...] = ()
 
 
 def identify(raw: RawRequest, access: Access, at_ms: int) -> Caller:
     """Return who is calling; raise Unauthenticated if there are keys and the request has none that is valid now."""
     if not access.keys:
-        return Caller(agent=access.agent, level=access.level, principal=LOCAL)
+        return Caller(agent=access.agent, level=access.level, principal=LOCAL, tenant=access.tenant)
     key = _match(_bearer(raw), access.keys)
     if not key or (key.expires and expires_ms(key.expires) <= at_ms):
         raise Unauthenticated("The key is not valid. Ask whoever runs Handrail for one; `handrail keys` makes it.")
-    return Caller(agent=access.agent, level=access.level, principal=f"key:{key.name}")
+    return Caller(agent=access.agent, level=access.level, principal=f"key:{key.name}", tenant=access.tenant)
 
 
 def _bearer(raw: RawRequest) -> str:

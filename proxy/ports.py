@@ -133,6 +133,8 @@ class Guard(Protocol):
 
     name: str
     version: str
+    labels: tuple[str, ...]
+    """Every label that its findings can have."""
     lookbehind: int
     lookahead: int
 

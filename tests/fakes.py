@@ -58,7 +58,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     """One scripted reply: its head, its chunks, and how it ends (an error code, or `hang`)."""
 
     status: int = 200
-    headers: Headers = {"content-type": "application/json"}
+    headers: Headers = {}
     chunks: tuple[bytes, ...] = ()
     refuse: str = ""
     """Error code with which entering fails, before any head."""

@@ -6,7 +6,7 @@ settled once. Never: a clock, a socket or a store of its own; they come in as po
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from proxy.errors import HandrailError, UpstreamError
@@ -14,7 +14,7 @@ from proxy.gate import Gate
 from proxy.pipeline.house import House
 from proxy.pipeline.walk import Part, Walk
 from proxy.ports import Client, UpstreamReply
-from proxy.terms import Delta, End, Fault, Phase, RawRequest, Target
+from proxy.terms import End, Fault, Phase, RawRequest, Target
 
 __all__ = ["House", "Part", "Walk", "handle"]
 
@@ -68,15 +68,16 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
             if 200 <= reply.status < 300:
                 decoder = provider.decoder(request, reply.headers)
                 async for data in reply.chunks():
-                    for part in _passes(walk, gate, decoder.feed(data)):
+                    for part in walk.passes(gate, decoder.feed(data)):
                         yield part
                 rest, end = decoder.close()
-                for part in _passes(walk, gate, rest):
+                for part in walk.passes(gate, rest):
                     yield part
             else:
                 end = provider.error(reply.status, reply.headers, await _whole(reply))
     except UpstreamError as error:
-        end = _fault(error)
+        # Whatever breaks after the provider's own end marker takes nothing from the reply.
+        end = End() if walk.ended else _fault(error)
     finally:
         walk.books.close(end, walk.usage, gate.replies())
     async with aclosing(walk.judge(gate, end)) as parts:
@@ -85,11 +86,6 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
 
 
 ABANDONED = Fault(status=499, type="client_gone", code="abandoned", message="The call was given up before its end.")
-
-
-def _passes(walk: Walk, gate: Gate, deltas: Sequence[Delta]) -> Iterator[Part]:
-    for delta in deltas:
-        yield from walk.release(gate.feed(walk.sees(delta)))
 
 
 async def _whole(reply: UpstreamReply) -> bytes:

@@ -52,6 +52,7 @@ class Walk:
         self.books = Books(house, self.snapshot, self.draft, len(raw.body))
         self.dialect = self.snapshot.dialects[raw.path]
         self.begun = False
+        self.ended = False
         self.verdict = Verdict.ALLOW
         self.usage: Usage | None = None
         self.reply_headers: Headers = {}
@@ -172,15 +173,17 @@ class Walk:
         self.draft.simulated = "x-handrail-simulated" in reply.headers
         self.usage = None if 200 <= reply.status < 300 else UNBILLED
 
-    def sees(self, delta: Delta) -> Delta:
-        """Take notes of a delta on its way to the gate."""
-        if not self.draft.ttft_ms:
+    def passes(self, gate: Gate, deltas: Sequence[Delta]) -> Iterator[Part]:
+        """Take notes of deltas on their way to the gate; yield what it lets through."""
+        if deltas and not self.draft.ttft_ms:
             self.draft.ttft_ms = self.house.clock.monotonic_ms() - self.draft.began
-        if delta.usage is not None:
-            self.usage = delta.usage
-        if delta.model:
-            self.draft.model_served = delta.model
-        return delta
+        for delta in deltas:
+            if delta.usage is not None:
+                self.usage = delta.usage
+            if delta.model:
+                self.draft.model_served = delta.model
+            self.ended = self.ended or delta.final
+            yield from self.release(gate.feed(delta))
 
     def release(self, parts: Sequence[Delta | End]) -> Iterator[Part]:
         """Give parts their bytes, the head before the first of them; hide usage that the client did not ask for."""
@@ -214,7 +217,7 @@ class Walk:
         if isinstance(end, Fault):
             if self.begun:
                 self.draft.ends(State.FAULT, end.status, end.code)
-                end = replace(end, frame=self.dialect.fault_frame(end, self.request))
+                end = replace(end, frame=end.frame or self.dialect.fault_frame(end, self.request))
             yield end
             return
         began = self.house.clock.monotonic_ms()

@@ -1,0 +1,370 @@
+"""Owns putting the house together: the only place that picks concrete stores, clocks and doors, and swaps snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from proxy import accounting, config, simulated, watch, wire
+from proxy.documents import Source
+from proxy.errors import ConfigError, HandrailError
+from proxy.pipeline import House, handle
+from proxy.policy import Rule
+from proxy.routing import Health as TargetHealth
+from proxy.server.admin import Admin
+from proxy.server.data import DataPlane
+from proxy.server.health import Health, Heartbeat
+from proxy.snapshot import Limits, Snapshot
+from proxy.stores import sqlite
+from proxy.telemetry import RuleCounts, Telemetry, TelemetrySettings, log, open_telemetry
+from proxy.terms import Head, Json, RawRequest
+from proxy.upstream import UpstreamSettings, open_upstream
+
+BEATS_PER_LEASE = 3
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self) -> float:
+        """Return milliseconds of a clock that never jumps."""
+        return time.perf_counter_ns() / 1e6
+
+
+class RandomIds:
+    """Names of 128 random bits."""
+
+    def new(self, prefix: str) -> str:
+        """Return `prefix_` and 32 hexadecimal digits."""
+        return f"{prefix}_{secrets.token_hex(16)}"
+
+
+class LazyEstimator:
+    """Counts with the tokenizer once it is loaded, which the first need starts in a thread; by bytes until then."""
+
+    def __init__(self) -> None:
+        self._counter = accounting.token_counter()
+        self._loading: asyncio.Future[None] | None = None
+
+    def count(self, text: str) -> tuple[int, bool]:
+        """Return tokens and whether a tokenizer counted them."""
+        if self._loading is None:
+            self._loading = asyncio.get_running_loop().run_in_executor(None, self._counter.load)
+        return self._counter.count(text)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to start: which config file (none: embedded defaults), and the environment it may use."""
+
+    path: Path | None = None
+    environment: Mapping[str, str] = {}
+    watch_s: float = 1.0
+
+
+class Running(msgspec.Struct, kw_only=True):
+    """A Handrail that is up: where it listens, and what it knows of itself."""
+
+    listen: str
+    health_listen: str
+    admin_listen: str
+    admin_token_path: Path
+    loaded: config.Loaded
+    house: House
+    telemetry: Telemetry
+    store: sqlite.SqliteStore
+    stale: tuple[str, ...] = ()
+    """Why the newest configuration was not taken; empty when it was."""
+
+    @property
+    def base_url(self) -> str:
+        """Return what to set OPENAI_BASE_URL to."""
+        return f"http://{self.listen}/v1"
+
+
+def read_config(options: Options) -> config.Loaded:
+    """Read the config file or the defaults; raise ConfigError."""
+    if options.path is None:
+        return config.load(None, options.environment, Path())
+    try:
+        text = options.path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            [f"{options.path}: cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}"]
+        ) from error
+    return config.load(Source(path=str(options.path), text=text), options.environment, options.path.parent)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's event loop where the extra `fast` is installed, else None for asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def serve(options: Options, ready: Callable[[Running], None]) -> None:
+    """Run until SIGTERM or SIGINT, then let open calls end within `limits.grace_s`."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with running(options) as here:
+        ready(here)
+        await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(options: Options) -> AsyncIterator[Running]:
+    """Start everything; leaving stops it in the reverse order, so that every open call still settles and is recorded.
+
+    Raises ConfigError, before anything listens.
+    """
+    loaded = read_config(options)
+    prices = accounting.price_table()
+    async with contextlib.AsyncExitStack() as stack:
+        simulated_url = await stack.enter_async_context(simulated.serve()) if loaded.simulated else ""
+
+        def build(fresh: config.Loaded) -> Snapshot:
+            return config.build(fresh, options.environment, simulated_url=simulated_url, prices=prices)
+
+        here = await _start(stack, loaded, build(loaded))
+        await stack.enter_async_context(_background(_keep_leases(here), _reload_on_change(here, options, build)))
+        yield here
+
+
+async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapshot: Snapshot) -> Running:
+    settings, limits = loaded.config, snapshot.limits
+    state = loaded.folder / settings.state.path
+    state.parent.mkdir(parents=True, exist_ok=True)
+    store = await stack.enter_async_context(
+        sqlite.open(sqlite.Settings(path=str(state), lease_ms=int(limits.lease_s * 1000)))
+    )
+    telemetry = stack.enter_context(
+        open_telemetry(
+            TelemetrySettings(
+                otlp_endpoint=settings.telemetry.otlp_endpoint,
+                sample=settings.telemetry.sample,
+                records_pending=lambda: store.backlog,
+            )
+        )
+    )
+    house = House(
+        snapshot=snapshot,
+        clock=SystemClock(),
+        ids=RandomIds(),
+        upstream=await stack.enter_async_context(open_upstream(_upstream_settings(limits))),
+        budgets=store,
+        records=store,
+        sessions=store,
+        estimator=LazyEstimator(),
+        health=TargetHealth(),
+        observe=telemetry.observe,
+    )
+    here = Running(
+        listen=settings.listen,
+        health_listen=settings.health_listen,
+        admin_listen=settings.admin_listen,
+        admin_token_path=_admin_token(settings, loaded.folder, state.parent),
+        loaded=loaded,
+        house=house,
+        telemetry=telemetry,
+        store=store,
+    )
+    await store.recover(house.clock.wall_ms())
+    await _listen(stack, here)
+    return here
+
+
+def _upstream_settings(limits: Limits) -> UpstreamSettings:
+    return UpstreamSettings(
+        connect_ms=int(limits.connect_s * 1000),
+        first_byte_ms=int(limits.first_byte_s * 1000),
+        idle_ms=int(limits.idle_s * 1000),
+        max_reply_bytes=limits.max_reply_bytes,
+    )
+
+
+def _admin_token(settings: config.Config, folder: Path, state: Path) -> Path:
+    """Return the token's file; the default one is made at the first start, readable by its owner alone."""
+    if settings.admin_token_file:
+        return folder / settings.admin_token_file
+    path = state / "admin.token"
+    with (
+        contextlib.suppress(FileExistsError),
+        os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
+    ):
+        file.write(secrets.token_hex(32) + "\n")
+    return path
+
+
+# --- the doors ------------------------------------------------------------------------------------------------------
+
+
+async def _listen(stack: contextlib.AsyncExitStack, here: Running) -> None:
+    """Open the three listeners; the data plane last, so that whoever is let in finds everything there."""
+    limits, telemetry = here.house.snapshot.limits, here.telemetry
+    heartbeat = Heartbeat()
+    plane = DataPlane(
+        lambda raw, client: handle(here.house, raw, client),
+        _local(here),
+        error=_error_reply,
+        on_bug=_log_bug,
+        limits=limits,
+    )
+    health = Health(heartbeat.age_s, lambda: _not_ready(plane, here), telemetry.render)
+    admin = Admin(here.admin_token_path, lambda: status(here), error=_error_reply, on_bug=_log_bug, limits=limits)
+    here.health_listen = _bound("health_listen", here.health_listen, lambda: health.start(here.health_listen))
+    stack.callback(health.stop)
+    heartbeat.start()
+    stack.callback(heartbeat.stop)
+    with _naming("admin_listen", here.admin_listen):
+        here.admin_listen = await admin.start(here.admin_listen)
+    stack.push_async_callback(admin.stop)
+    with _naming("listen", here.listen):
+        here.listen = await plane.start(here.listen)
+    stack.push_async_callback(lambda: plane.shutdown(here.house.snapshot.limits.grace_s))
+
+
+@contextlib.contextmanager
+def _naming(key: str, address: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError([f"{key}: cannot listen on {address}: {os.strerror(error.errno or 0)}"]) from error
+
+
+def _bound(key: str, address: str, start: Callable[[], str]) -> str:
+    with _naming(key, address):
+        return start()
+
+
+def _not_ready(plane: DataPlane, here: Running) -> tuple[str, ...]:
+    reasons = []
+    if not plane.accepting:
+        reasons.append("not accepting calls")
+    if here.store.trouble:
+        reasons.append(f"records cannot be written: {here.store.trouble}")
+    return tuple(reasons)
+
+
+def _local(here: Running) -> dict[str, Callable[[RawRequest], tuple[Head, bytes]]]:
+    """Return what Handrail answers by itself."""
+    json_head = Head(status=200, headers={"content-type": "application/json"})
+
+    def identified(raw: RawRequest) -> Snapshot:
+        snapshot = here.house.snapshot
+        snapshot.identify(raw, here.house.clock.wall_ms())
+        return snapshot
+
+    def models(raw: RawRequest) -> tuple[Head, bytes]:
+        return json_head, wire.models.encode(identified(raw).table)
+
+    def model(raw: RawRequest) -> tuple[Head, bytes]:
+        return json_head, wire.models.encode_one(identified(raw).table, raw.path.removeprefix("/v1/models/"))
+
+    return {"models.list": models, "models.retrieve": model}
+
+
+def _error_reply(error: HandrailError) -> tuple[Head, bytes]:
+    headers = {**error.headers, "content-type": "application/json"}
+    return Head(status=error.status, headers=headers), wire.error_body(error)
+
+
+def _log_bug(error: BaseException) -> None:
+    log("error", "bug", error=type(error).__name__, where=_where(error))
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else ""
+
+
+def status(here: Running) -> dict[str, Json]:
+    """Answer "is enforcement on?": what is loaded, and per rule how often it matched and failed."""
+    policies, seen = here.house.snapshot.policies, here.telemetry.rules()
+    page: dict[str, Json] = {
+        "revision": here.house.snapshot.revision,
+        "policy_digest": policies.digest,
+        "stale": list[Json](here.stale),
+        "documents": [msgspec.to_builtins(document) for document in policies.documents],
+        "rules": [_rule_status(rule, seen.get(rule.id)) for rule in policies.rules],
+        "targets": list[Json](sorted(here.house.snapshot.table.targets)),
+        "records_pending": here.store.backlog,
+        "open_calls": len(here.house.open_holds),
+    }
+    return page
+
+
+def _rule_status(rule: Rule, seen: RuleCounts | None) -> Json:
+    return {
+        "id": rule.id,
+        "phase": rule.phase.value,
+        "action": rule.action.value,
+        "mode": rule.mode.value,
+        "digest": rule.digest,
+        "matched": seen["matched"] if seen else 0,
+        "errors": seen["errors"] if seen else 0,
+        "shadow": seen["shadow"] if seen else 0,
+        "last_matched_ms": seen["last_matched_ms"] if seen else None,
+    }
+
+
+# --- in the background ----------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _background(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run these beside the body, and end them with it. One that fails ends the body: half a Handrail is none."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _keep_leases(here: Running) -> None:
+    """Extend the leases of open calls, and close what dead processes left behind."""
+    while True:
+        lease_s = here.house.snapshot.limits.lease_s
+        await asyncio.sleep(lease_s / BEATS_PER_LEASE)
+        now = here.house.clock.wall_ms()
+        here.store.heartbeat(sorted(here.house.open_holds), now + int(lease_s * 1000))
+        with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
+            for exchange in await here.store.recover(now):
+                here.telemetry.observe(exchange)
+
+
+async def _reload_on_change(here: Running, options: Options, build: Callable[[config.Loaded], Snapshot]) -> None:
+    def paths() -> Iterator[Path]:
+        if options.path is not None:
+            yield options.path
+        yield from config.watched(here.loaded)
+
+    async def changed() -> None:
+        try:
+            loaded = await asyncio.to_thread(read_config, options)
+            snapshot = await asyncio.to_thread(build, loaded)
+        except ConfigError as error:
+            here.stale = tuple(error.problems)
+            log("error", "reload_refused", problems=error.problems)
+            return
+        here.loaded, here.house.snapshot, here.stale = loaded, snapshot, ()
+        log("info", "reloaded", revision=snapshot.revision)
+
+    await watch.watch(paths, changed, every_s=options.watch_s)

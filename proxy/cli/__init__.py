@@ -1,0 +1,54 @@
+"""Owns the command line: parses arguments, calls `app` and the rooms, and prints for people."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from proxy.cli import keys, price, records, serve
+from proxy.errors import ConfigError
+
+COMMANDS = (serve, records, price, keys)
+"""Each module adds its commands to the parser; a command's `run` returns the exit status."""
+
+EXAMPLES = """examples:
+  handrail serve                          run on embedded defaults
+  handrail serve --config handrail.yaml   run with a configuration
+  handrail check                          say everything that is wrong with ./handrail.yaml and its policies
+  handrail test rules/                    run the policies' own tests
+  handrail tail --follow                  watch calls as they are recorded
+  handrail explain ex_0f3a…               say what was decided about one call, and why
+  handrail price gpt-5-mini               say what a model costs
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status: 0 fine, 1 the answer is no, 2 the question was wrong."""
+    parser = argparse.ArgumentParser(
+        prog="handrail",
+        description="A sidecar guardrail proxy: policy, budgets, routing and records on every model call.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"handrail {version('handrail')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        module.add(commands)
+    chosen = parser.parse_args(arguments)
+    try:
+        return int(chosen.run(chosen))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        count = len(error.problems)
+        print(f"handrail: {count} problem{'s' * (count != 1)}; nothing was started", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has left (`handrail tail | head`): there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

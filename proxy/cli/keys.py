@@ -1,0 +1,27 @@
+"""Owns `handrail keys`: makes a key for a listener that others can reach."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from typing import TYPE_CHECKING
+
+from proxy import identity
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser("keys", help="make a key for auth.keys_file", description=__doc__)
+    parser.add_argument("name", help="who will use it; appears in records as the principal")
+    parser.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Print a new key, once, and the entry to put into the keys file."""
+    text, digest = identity.new_key(secrets.token_bytes(identity.RANDOM_BYTES))
+    print(f"key (shown once, give it to {chosen.name}): {text}")
+    print(f"entry for the keys file:\n- {{name: {chosen.name}, sha256: {digest}}}")
+    return 0

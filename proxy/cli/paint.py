@@ -1,0 +1,29 @@
+"""Owns how text looks on a terminal: colours only where somebody sees them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+_CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
+
+
+def coloured() -> bool:
+    """Say whether stdout is a terminal that wants colours (https://no-color.org)."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str) -> str:
+    """Return the text in a colour, or as it is where nobody sees colours."""
+    return f"\033[{_CODES[colour]}m{text}\033[0m" if coloured() else text
+
+
+def rows(pairs: Iterable[tuple[str, str]], indent: str = "  ") -> str:
+    """Return lines of `name  value`, names aligned and values that have several lines indented under the first."""
+    lines = [(name, value) for name, value in pairs if value]
+    width = max((len(name) for name, _ in lines), default=0)
+    gap = "\n" + indent + " " * (width + 2)
+    return "\n".join(
+        f"{indent}{paint(name.ljust(width), 'dim')}  {value.replace(chr(10), gap)}" for name, value in lines
+    )

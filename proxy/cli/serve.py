@@ -1,0 +1,64 @@
+"""Owns `handrail serve`: starts the proxy and says where it is."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy import app
+from proxy.cli.paint import paint, rows
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+EXAMPLE = """examples:
+  handrail serve
+  handrail serve --config handrail.yaml
+  OPENAI_API_KEY=… handrail serve
+"""
+
+
+def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "serve",
+        help="run the proxy",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, help="handrail.yaml (default: embedded defaults)")
+    parser.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    options = app.Options(path=chosen.config, environment=dict(os.environ))
+    with asyncio.Runner(loop_factory=app.loop_factory()) as runner:
+        runner.run(app.serve(options, _announce))
+    return 0
+
+
+def _announce(here: app.Running) -> None:
+    settings, snapshot = here.loaded.config, here.house.snapshot
+    policies = ", ".join(f"{d.name}@{d.version}" for d in snapshot.policies.documents) or paint("none", "yellow")
+    providers = ", ".join(f"{name} ({section.dialect})" for name, section in settings.providers.items())
+    print(paint("Handrail is ready.", "green"), flush=True)
+    print(
+        rows(
+            [
+                ("agents", f"OPENAI_BASE_URL={here.base_url}"),
+                ("health", f"http://{here.health_listen}/healthz /readyz /metrics"),
+                ("admin", f"http://{here.admin_listen}/status /coverage (token in {here.admin_token_path})"),
+                ("agent", f"{settings.agent.id}, level {settings.agent.level}"),
+                ("providers", providers),
+                ("policies", policies),
+                ("simulated", "replies come from the built-in simulated model" if here.loaded.simulated else ""),
+                ("records", str(here.loaded.folder / settings.state.path)),
+            ]
+        ),
+        flush=True,
+    )

@@ -1,0 +1,93 @@
+"""Owns the walks: one YAML file is one conversation through the hallway, with all that must come of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+import yaml
+
+from proxy.terms import Head
+from tests.fakes import Script
+from tests.walking import CONFIG, Walked
+
+FILES = sorted((Path(__file__).parent / "walks").glob("*.yaml"))
+
+
+def script(entry: dict[str, Any]) -> Script:
+    """Make a script: `json` is a whole body, `events` become a stream, `raw` is sent as it is."""
+    if "json" in entry:
+        chunks = (json.dumps(entry["json"]).encode(),)
+    else:
+        chunks = tuple(event.encode() for event in entry.get("raw", []))
+        chunks += tuple(
+            f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n".encode()
+            for event in entry.get("events", [])
+        )
+    kind = "text/event-stream" if "events" in entry or "raw" in entry else "application/json"
+    return Script(
+        status=entry.get("status", 200),
+        headers={"content-type": kind, **entry.get("headers", {})},
+        chunks=chunks,
+        refuse=entry.get("refuse", ""),
+        fail=entry.get("fail", ""),
+    )
+
+
+def part_of(expected: object, actual: object, path: str = "") -> list[str]:
+    """Return where `actual` lacks something of `expected`; mappings may have more, everything else must be equal."""
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        return [
+            problem for key, value in expected.items() for problem in part_of(value, actual.get(key), f"{path}.{key}")
+        ]
+    if isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
+        return [p for i, (e, a) in enumerate(zip(expected, actual, strict=True)) for p in part_of(e, a, f"{path}[{i}]")]
+    return [] if expected == actual else [f"{path}: expected {expected!r}, got {actual!r}"]
+
+
+def body_of(data: bytes) -> object:
+    """Return a JSON body, or the list of a stream's events with JSON read."""
+    if not data.startswith(b"data: "):
+        return json.loads(data)
+    events = [line.removeprefix("data: ") for line in data.decode().split("\n\n") if line]
+    return [event if event == "[DONE]" else json.loads(event) for event in events]
+
+
+class Walk(NamedTuple):
+    """One file, and the house that its calls walk through."""
+
+    file: dict[str, Any]
+    house: Walked
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def walk(request: pytest.FixtureRequest, tmp_path: Path) -> Walk:
+    """Build the house that a walk's file describes."""
+    file = yaml.safe_load(request.param.read_text())
+    text, policy = CONFIG + file.get("config", ""), file.get("policy", "")
+    return Walk(file, Walked(*map(script, file.get("upstream", [])), text=text, policy=policy, folder=tmp_path))
+
+
+async def test_walk(walk: Walk) -> None:
+    """What the file says must come of its calls does: what the client sees, what was sent, the record and the books."""
+    problems: list[str] = []
+
+    for number, call in enumerate(walk.file["calls"]):
+        outcome = await walk.house.call(call["request"], headers=call.get("headers"), gone=call.get("gone", False))
+        head = outcome.head or Head(status=0)
+        actual = {
+            "status": head.status,
+            "headers": dict(head.headers),
+            "body": body_of(outcome.body),
+            "exchange": json.loads(msgspec.json.encode(walk.house.seen[number])),
+        }
+        problems += part_of(call["expect"], actual, f"calls[{number}]")
+    sent = [json.loads(call.body) for call in walk.house.upstream.sent]
+    problems += part_of(walk.file.get("sent", sent), sent, "sent")
+
+    assert [] == problems
+    assert (0, []) == (walk.house.upstream.open, walk.house.upstream.scripts)
+    assert set() == walk.house.house.open_holds

@@ -1,0 +1,90 @@
+"""Owns one walk in a test: a House from a config text with scripted outside, and what came out of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
+
+from proxy import accounting, config
+from proxy.documents import Source
+from proxy.pipeline import House, Part, handle
+from proxy.routing import Health
+from proxy.stores.memory import MemoryStore
+from proxy.terms import Exchange, Head, RawRequest
+from tests.fakes import ByteEstimator, CountingIds, FakeClient, FakeClock, Script, ScriptedUpstream
+
+CHAT = "/v1/chat/completions"
+PRICES = accounting.price_table()
+
+CONFIG = """
+agent: {id: support, level: execute}
+providers: {openai: {dialect: openai, base_url: "https://provider.invalid/v1"}}
+models:
+  large: {provider: openai, model: large, tags: [tools], price: {input_usd_per_mtok: 2, output_usd_per_mtok: 10}}
+  small: {provider: openai, model: small, tags: [tools, cheap], price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}}
+pools: {both: [large, small]}
+"""
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What one walk left."""
+
+    head: Head | None = None
+    parts: list[Part] = msgspec.field(default_factory=list)
+
+    @property
+    def body(self) -> bytes:
+        """Return all bytes after the head."""
+        return b"".join(part.frame for part in self.parts if not isinstance(part, Head))
+
+
+class Walked:
+    """A House with scripted outside, through which any number of calls can walk."""
+
+    def __init__(self, *scripts: Script, text: str = CONFIG, policy: str = "", folder: Path | None = None) -> None:
+        self.store = MemoryStore()
+        self.seen: list[Exchange] = []
+        self.clock = FakeClock()
+        self.upstream = ScriptedUpstream(*scripts)
+        if policy and folder:
+            (folder / "policy.yaml").write_text(policy)
+            text += "\npolicies: [policy.yaml]\n"
+        loaded = config.load(Source(path="handrail.yaml", text=text), {}, folder or Path())
+        self.house = House(
+            snapshot=config.build(loaded, {}, simulated_url="", prices=PRICES),
+            clock=self.clock,
+            ids=CountingIds(),
+            upstream=self.upstream,
+            budgets=self.store,
+            records=self.store,
+            sessions=self.store,
+            estimator=ByteEstimator(),
+            health=Health(),
+            observe=self.seen.append,
+        )
+
+    async def call(
+        self,
+        body: object,
+        *,
+        headers: Mapping[str, str] | None = None,
+        gone: bool = False,
+        leave_after: int | None = None,
+    ) -> Outcome:
+        """Walk one call; `leave_after` closes the walk after so many parts."""
+        outcome = Outcome()
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        raw = RawRequest(method="POST", path=CHAT, headers=dict(headers or {}), body=data, peer="127.0.0.1")
+        async with aclosing(handle(self.house, raw, FakeClient(gone))) as parts:
+            async for part in parts:
+                if isinstance(part, Head):
+                    outcome.head = part
+                outcome.parts.append(part)
+                if len(outcome.parts) == leave_after:
+                    break
+        await asyncio.sleep(0)
+        return outcome
