@@ -12,13 +12,19 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from proxy.errors import BudgetExceeded
 from proxy.ports import BudgetStore, RecordSink, SessionStore
 from proxy.terms import Attempt, Cost, Exchange, Limit, Settlement, State
+
+Pair: TypeAlias = tuple[str, str]
+"""The name of a counter: (scope, window)."""
+
+LONGEST_WINDOW_MS = 32 * 24 * 3600 * 1000
+"""Counters are kept this much longer than records, because a month's budget counts on them."""
 
 
 class Store(BudgetStore, RecordSink, SessionStore, Protocol):
@@ -32,6 +38,9 @@ class Store(BudgetStore, RecordSink, SessionStore, Protocol):
 
         Holds past their lease that were never dispatched are released; dispatched ones are booked at what was held.
         """
+
+    async def purge(self, before_ms: int) -> int:
+        """Delete finished exchanges that started earlier, and counters long unused; return how many exchanges."""
 
 
 class Entry(enum.StrEnum):
@@ -47,14 +56,14 @@ OPEN = (Entry.RESERVED, Entry.DISPATCHED)
 """Entries whose hold counts against the limits."""
 
 
-def post(entry: Entry | None, booked_nanousd: int, settlement: Settlement) -> tuple[int, int, int]:
+def post(entry: str | None, booked_nanousd: int, settlement: Settlement) -> tuple[int, int, int]:
     """Return what a settlement adds to its counters, as (nanousd, tokens, calls).
 
-    `entry` is where the attempt stands, None if it was neither reserved nor dispatched here. `booked_nanousd` is what
+    `entry` is the `Entry` at which the attempt stands, None if it was neither reserved nor dispatched here. `booked_nanousd` is what
     an EXPIRED one was booked at: the settlement replaces that estimate.
     """
     unsent = entry in (Entry.RESERVED, Entry.RELEASED) and settlement.nanousd == settlement.tokens == 0
-    calls = 0 if unsent or entry is Entry.EXPIRED else 1
+    calls = 0 if unsent or entry == Entry.EXPIRED else 1
     return settlement.nanousd - booked_nanousd, settlement.tokens, calls
 
 
@@ -80,7 +89,7 @@ def exceeded(limit: Limit) -> BudgetExceeded:
     return BudgetExceeded(limit.message or f"The spend limit {limit.rule} has no room for this call.", rule=limit.rule)
 
 
-def pairs(limits: Sequence[Limit]) -> tuple[tuple[str, str], ...]:
+def pairs(limits: Sequence[Limit]) -> tuple[Pair, ...]:
     """Return the counters to hold under, each once even when several limits share it."""
     return tuple(dict.fromkeys((limit.scope, limit.window) for limit in limits))
 
@@ -90,14 +99,20 @@ def exchange_id(reservation_id: str) -> str:
     return reservation_id.rpartition(":")[0]
 
 
-def expired(attempt: Attempt, held_nanousd: int | None) -> tuple[int | None, int]:
-    """Return (nanousd, tokens) at which to book an attempt whose lease ran out: known usage, else what was held.
+def expired(
+    exchange: Exchange | None, reservation_id: str, held_nanousd: int | None, held_under: tuple[Pair, ...]
+) -> tuple[int | None, int, tuple[Pair, ...]]:
+    """Return (nanousd, tokens, counters) to book for a dispatched attempt whose lease ran out.
 
-    None stands for an unknown amount: the call had no hold and its cost was never learned.
+    That is what its record says it cost, else what was held, else None: the cost was never learned.
     """
+    attempts = exchange.attempts if exchange else ()
+    attempt = next((attempt for attempt in attempts if attempt.reservation_id == reservation_id), None)
+    if attempt is None:
+        return held_nanousd, 0, held_under
     if attempt.state is not State.DISPATCHED and attempt.cost.nanousd is not None:
-        return attempt.cost.nanousd, attempt.usage.input_tokens + attempt.usage.output_tokens
-    return (attempt.held_nanousd or None) if held_nanousd is None else held_nanousd, 0
+        return attempt.cost.nanousd, attempt.usage.input_tokens + attempt.usage.output_tokens, attempt.counters
+    return attempt.held_nanousd or None if held_nanousd is None else held_nanousd, 0, attempt.counters
 
 
 def recovered(exchange: Exchange, booked: Mapping[str, int | None]) -> Exchange:

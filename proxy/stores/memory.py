@@ -9,10 +9,22 @@ from dataclasses import dataclass
 import msgspec
 
 from proxy.errors import Overloaded
-from proxy.stores import OPEN, Entry, exceeded, exchange_id, expired, pairs, post, recovered
+from proxy.stores import (
+    LONGEST_WINDOW_MS,
+    OPEN,
+    Entry,
+    Once,
+    Pair,
+    exceeded,
+    exchange_id,
+    expired,
+    pairs,
+    post,
+    recovered,
+)
 from proxy.terms import Exchange, Reservation, Session, Settlement, Totals
 
-Pair = tuple[str, str]
+_SETTLED = 16_384
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,8 +55,9 @@ class MemoryStore:
     def __init__(self, settings: Settings = Settings()) -> None:  # noqa: B008 - frozen
         self._settings = settings
         self._attempts: dict[str, _Attempt] = {}
-        self._settled: set[str] = set()
+        self._settled = Once(_SETTLED)
         self._totals: dict[Pair, Totals] = {}
+        self._touched: dict[Pair, int] = {}
         self._leases: dict[str, int] = {}
         self._sessions: dict[str, int] = {}
         self._prefixes: dict[str, Session] = {}
@@ -62,20 +75,19 @@ class MemoryStore:
         held_under = pairs(reservation.limits)
         self._attempts[reservation.id] = _Attempt(Entry.RESERVED, reservation.expires_ms, amount, held_under)
         for pair in held_under:
-            self._add(pair, reserved=amount)
+            self._add(pair, at_ms, reserved=amount)
 
     def settle(self, settlement: Settlement, at_ms: int) -> None:
         """Release the hold and add what was used, exactly once per reservation id."""
-        if settlement.reservation_id in self._settled:
+        if not self._settled.first(settlement.reservation_id):
             return
-        self._settled.add(settlement.reservation_id)
         attempt = self._attempts.pop(settlement.reservation_id, None)
         entry, booked = (attempt.entry, attempt.cost_nanousd) if attempt else (None, None)
         if attempt and entry in OPEN:
-            self._release(attempt)
+            self._release(attempt, at_ms)
         nanousd, tokens, calls = post(entry, booked or 0, settlement)
-        for pair in settlement.counters:
-            self._add(pair, nanousd, 0, tokens, calls)
+        for pair in dict.fromkeys(settlement.counters):
+            self._add(pair, at_ms, nanousd, 0, tokens, calls)
 
     async def totals(self, counters: Sequence[Pair]) -> list[Totals]:
         """Return the totals of (scope, window) pairs, zeros where nothing was spent."""
@@ -129,23 +141,33 @@ class MemoryStore:
         """Close what was left open past its lease and return those exchanges, RECOVERED."""
         for reservation_id, attempt in self._attempts.items():
             if attempt.expires_ms < at_ms and attempt.entry in OPEN:
-                self._expire(reservation_id, attempt)
+                self._expire(reservation_id, attempt, at_ms)
         dead = [name for name, expires_ms in self._leases.items() if expires_ms < at_ms]
         return [self._close(self.exchanges[name]) for name in dead]
 
+    async def purge(self, before_ms: int) -> int:
+        """Delete finished exchanges that started earlier, and counters long unused; return how many exchanges."""
+        finished = [name for name in self.exchanges if name not in self._leases]
+        old = [name for name in finished if self.exchanges[name].started_ms < before_ms]
+        for name in old:
+            del self.exchanges[name]
+        for pair in [pair for pair, at_ms in self._touched.items() if at_ms < before_ms - LONGEST_WINDOW_MS]:
+            if not self._totals[pair].reserved_nanousd:
+                del self._totals[pair], self._touched[pair]
+        return len(old)
+
     # --- below: how -------------------------------------------------------------------------------------------------
 
-    def _expire(self, reservation_id: str, attempt: _Attempt) -> None:
-        self._release(attempt)
+    def _expire(self, reservation_id: str, attempt: _Attempt, at_ms: int) -> None:
+        self._release(attempt, at_ms)
         if attempt.entry is Entry.RESERVED:
             attempt.entry = Entry.RELEASED
             return
-        exchange = self.exchanges[exchange_id(reservation_id)]
-        sent = next(a for a in exchange.attempts if a.reservation_id == reservation_id)
-        attempt.entry = Entry.EXPIRED
-        attempt.cost_nanousd, tokens = expired(sent, attempt.held_nanousd)
-        for pair in sent.counters:
-            self._add(pair, attempt.cost_nanousd or 0, 0, tokens, 1)
+        exchange = self.exchanges.get(exchange_id(reservation_id))
+        cost, tokens, counters = expired(exchange, reservation_id, attempt.held_nanousd, attempt.held_under)
+        attempt.entry, attempt.cost_nanousd = Entry.EXPIRED, cost
+        for pair in counters:
+            self._add(pair, at_ms, cost or 0, 0, tokens, 1)
 
     def _close(self, exchange: Exchange) -> Exchange:
         ids = [attempt.reservation_id for attempt in exchange.attempts]
@@ -159,11 +181,13 @@ class MemoryStore:
         self.exchanges.pop(exchange.id, None)
         self.exchanges[exchange.id] = exchange
 
-    def _release(self, attempt: _Attempt) -> None:
+    def _release(self, attempt: _Attempt, at_ms: int) -> None:
         for pair in attempt.held_under:
-            self._add(pair, reserved=-(attempt.held_nanousd or 0))
+            self._add(pair, at_ms, reserved=-(attempt.held_nanousd or 0))
 
-    def _add(self, pair: Pair, nanousd: int = 0, reserved: int = 0, tokens: int = 0, calls: int = 0) -> None:
+    def _add(
+        self, pair: Pair, at_ms: int, nanousd: int = 0, reserved: int = 0, tokens: int = 0, calls: int = 0
+    ) -> None:
         total = self._totals.get(pair, Totals())
         self._totals[pair] = Totals(
             nanousd=total.nanousd + nanousd,
@@ -171,3 +195,4 @@ class MemoryStore:
             tokens=total.tokens + tokens,
             calls=total.calls + calls,
         )
+        self._touched[pair] = max(at_ms, self._touched.get(pair, 0))

@@ -9,10 +9,20 @@ from typing import TypeAlias
 import msgspec
 
 from proxy.errors import HandrailError, Overloaded
-from proxy.stores import OPEN, Entry, exceeded, exchange_id, expired, pairs, post, recovered
+from proxy.stores import (
+    LONGEST_WINDOW_MS,
+    OPEN,
+    Entry,
+    Pair,
+    exceeded,
+    exchange_id,
+    expired,
+    pairs,
+    post,
+    recovered,
+)
 from proxy.terms import Exchange, Reservation, Settlement
 
-Pair: TypeAlias = tuple[str, str]
 Operation: TypeAlias = Callable[[], object]
 """Writes when called inside a batch; returns its result, or the HandrailError that refuses it unwritten."""
 
@@ -33,13 +43,20 @@ _FINISH = """INSERT OR REPLACE INTO exchanges
 _BEAT_ATTEMPT = "UPDATE attempts SET expires_ms = max(expires_ms, ?) WHERE reservation_id = ?"
 _BEAT_EXCHANGE = "UPDATE dispatched SET expires_ms = max(expires_ms, ?) WHERE exchange_id = ?"
 _LAPSED = """SELECT reservation_id, entry, held_nanousd, held_under FROM attempts
-    WHERE entry IN ('reserved', 'dispatched') AND expires_ms < ?"""
+    WHERE entry IN ('reserved', 'dispatched') AND expires_ms < ? LIMIT ?"""
 _EXPIRE = "UPDATE attempts SET entry = ?, cost_nanousd = ? WHERE reservation_id = ?"
 _FORGET = "DELETE FROM attempts WHERE entry IN ('released', 'expired') AND expires_ms < ?"
-_DEAD = "SELECT body FROM dispatched WHERE expires_ms < ?"
+_DEAD = "SELECT body FROM dispatched WHERE expires_ms < ? LIMIT ?"
 _BODY = "SELECT body FROM dispatched WHERE exchange_id = ?1 UNION ALL SELECT body FROM exchanges WHERE id = ?1"
 _BOOKED = "SELECT cost_nanousd FROM attempts WHERE reservation_id = ?"
 
+# The newest row stays, so that no sequence number is ever given twice.
+_PURGE = """DELETE FROM exchanges WHERE seq IN (SELECT seq FROM exchanges WHERE started_ms < ?
+    AND seq < (SELECT max(seq) FROM exchanges) ORDER BY started_ms LIMIT ?)"""
+_PURGE_COUNTERS = "DELETE FROM counters WHERE at_ms < ? AND reserved_nanousd = 0"
+
+_SLICE = 100
+"""Rows that house-keeping touches in one batch: it shares the loop with calls."""
 _LATEST_MS = 24 * 3600 * 1000
 """How long after its lease an attempt's owner may still come back and settle it."""
 
@@ -103,7 +120,7 @@ class Books:
         if entry in OPEN:
             self._release(held_nanousd, held_under, at_ms)
         nanousd, tokens, calls = post(entry, cost or 0, settlement)
-        for pair in settlement.counters:
+        for pair in dict.fromkeys(settlement.counters):
             self._add(pair, at_ms, nanousd, 0, tokens, calls)
 
     def finish(self, exchange: Exchange) -> None:
@@ -132,24 +149,37 @@ class Books:
             self._execute(_BEAT_ATTEMPT, (until_ms, reservation_id))
             self._execute(_BEAT_EXCHANGE, (until_ms, exchange_id(reservation_id)))
 
-    def recover(self, at_ms: int) -> list[Exchange]:
-        """Book open attempts past their lease, then close exchanges past theirs."""
-        for reservation_id, entry, held_nanousd, held_under in self._execute(_LAPSED, (at_ms,)).fetchall():
+    def expire(self, at_ms: int) -> int:
+        """Book some open attempts past their lease; return how many."""
+        rows = self._execute(_LAPSED, (at_ms, _SLICE)).fetchall()
+        for reservation_id, entry, held_nanousd, held_under in rows:
             self._release(held_nanousd, held_under, at_ms)
             if entry == Entry.RESERVED:
                 self._execute(_EXPIRE, (Entry.RELEASED, None, reservation_id))
             else:
-                self._expire(reservation_id, held_nanousd, at_ms)
-        closed = [self._close(_decode(body)) for (body,) in self._execute(_DEAD, (at_ms,)).fetchall()]
-        self._execute(_FORGET, (at_ms - _LATEST_MS,))
+                self._book(reservation_id, held_nanousd, _decode_pairs(held_under), at_ms)
+        return len(rows)
+
+    def recover(self, at_ms: int) -> list[Exchange]:
+        """Finish some exchanges past their lease, or when there are none left, forget attempts nobody came back for."""
+        closed = [self._close(_decode(body)) for (body,) in self._execute(_DEAD, (at_ms, _SLICE)).fetchall()]
+        if not closed:
+            self._execute(_FORGET, (at_ms - _LATEST_MS,))
         return closed
 
-    def _expire(self, reservation_id: str, held_nanousd: int | None, at_ms: int) -> None:
-        (body,) = self._execute(_BODY, (exchange_id(reservation_id),)).fetchone()
-        attempt = next(a for a in _decode(body).attempts if a.reservation_id == reservation_id)
-        nanousd, tokens = expired(attempt, held_nanousd)
+    def purge(self, before_ms: int) -> int:
+        """Delete some old exchanges, or when there are none left, old counters; return how many exchanges."""
+        deleted = self._execute(_PURGE, (before_ms, _SLICE)).rowcount
+        if not deleted:
+            self._execute(_PURGE_COUNTERS, (before_ms - LONGEST_WINDOW_MS,))
+        return deleted
+
+    def _book(self, reservation_id: str, held_nanousd: int | None, held_under: tuple[Pair, ...], at_ms: int) -> None:
+        row = self._execute(_BODY, (exchange_id(reservation_id),)).fetchone()
+        exchange = _decode(row[0]) if row else None
+        nanousd, tokens, counters = expired(exchange, reservation_id, held_nanousd, held_under)
         self._execute(_EXPIRE, (Entry.EXPIRED, nanousd, reservation_id))
-        for pair in attempt.counters:
+        for pair in counters:
             self._add(pair, at_ms, nanousd or 0, 0, tokens, 1)
 
     def _close(self, exchange: Exchange) -> Exchange:

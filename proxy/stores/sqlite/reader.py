@@ -18,6 +18,7 @@ _AFTER = "SELECT seq, body FROM exchanges WHERE seq > ? ORDER BY seq LIMIT ?"
 _BETWEEN = """SELECT started_ms, seq, body FROM exchanges
     WHERE (started_ms, seq) > (?, ?) AND started_ms < ? ORDER BY started_ms, seq LIMIT ?"""
 _FIND = "SELECT body FROM exchanges WHERE id = ?1 UNION ALL SELECT body FROM dispatched WHERE exchange_id = ?1"
+_IN_FLIGHT = "SELECT body FROM dispatched"
 _TOTALS = """SELECT scope, window, settled_nanousd, reserved_nanousd, tokens, calls FROM counters
     ORDER BY scope, window"""
 _PAGE = 500
@@ -69,6 +70,10 @@ class Reader:
         while rows := self._connection.execute(_BETWEEN, (*last, to_ms, _PAGE)).fetchall():
             yield from (_decode(body) for _, _, body in rows)
             last = rows[-1][:2]
+
+    def in_flight(self) -> list[Exchange]:
+        """Return the exchanges that are dispatched and not finished."""
+        return [_decode(body) for (body,) in self._connection.execute(_IN_FLIGHT).fetchall()]
 
     def find(self, name: str) -> Exchange | None:
         """Return the exchange, finished or in flight, that has this id or holds the decision with this id."""

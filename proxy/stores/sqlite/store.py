@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from proxy.errors import Overloaded
-from proxy.stores import Once
-from proxy.stores.sqlite.books import Books, Operation, Pair
+from proxy.stores import Once, Pair
+from proxy.stores.sqlite.books import Books, Operation
 from proxy.stores.sqlite.file import Checkpointer, connect, is_busy, is_trouble, overloaded
 from proxy.terms import Exchange, Reservation, Session, Settlement, Totals
 
@@ -173,8 +173,19 @@ class SqliteStore:
 
     async def recover(self, at_ms: int) -> list[Exchange]:
         """Close what dead processes left open and return those exchanges, RECOVERED."""
-        closed: list[Exchange] = await self._do(partial(self._books.recover, at_ms))
+        while await self._do(partial(self._books.expire, at_ms)):
+            pass
+        closed: list[Exchange] = []
+        while some := await self._do(partial(self._books.recover, at_ms)):
+            closed += some
         return closed
+
+    async def purge(self, before_ms: int) -> int:
+        """Delete finished exchanges that started earlier, and counters long unused; return how many exchanges."""
+        total = 0
+        while deleted := await self._do(partial(self._books.purge, before_ms)):
+            total += deleted
+        return total
 
     async def close(self) -> None:
         """Write what is queued, then close; raise Overloaded when some of it could not be written in time."""

@@ -1,0 +1,70 @@
+"""Owns the contract of RecordSink, proven for every store of the shelf."""
+
+from __future__ import annotations
+
+from proxy.stores import LONGEST_WINDOW_MS
+from proxy.terms import State, Totals
+from tests.contracts.conftest import Shelf
+from tests.stores.samples import AT_MS, DAY, MONTH, attempt, exchange, sent, settlement
+
+
+async def test_a_dispatched_exchange_is_on_record(shelf: Shelf) -> None:
+    """The record exists, whole, before dispatch() returns."""
+    await shelf.store.dispatch(sent("ex_1"))
+
+    assert {"ex_1": sent("ex_1")} == await shelf.records()
+
+
+async def test_the_newest_attempt_is_on_record(shelf: Shelf) -> None:
+    """Each dispatch of an exchange writes over the one before: an exchange is one record."""
+    second = sent("ex_1", attempt("ex_1", 1, State.FAULT, 5))
+    await shelf.store.dispatch(sent("ex_1"))
+    await shelf.store.dispatch(second)
+
+    assert {"ex_1": second} == await shelf.records()
+
+
+async def test_a_finished_exchange_replaces_the_dispatched_one(shelf: Shelf) -> None:
+    """One call leaves one record, which says how it ended."""
+    done = exchange("ex_1", State.COMPLETE, attempt("ex_1", 1, State.COMPLETE, 45))
+    await shelf.store.dispatch(sent("ex_1"))
+    shelf.store.finish(done)
+
+    assert {"ex_1": done} == await shelf.records()
+
+
+async def test_a_denied_call_is_on_record(shelf: Shelf) -> None:
+    """A call that never went out is recorded as well."""
+    denied = exchange("ex_1", State.DENIED)
+    shelf.store.finish(denied)
+
+    assert {"ex_1": denied} == await shelf.records()
+
+
+async def test_a_finished_exchange_is_never_recovered(shelf: Shelf) -> None:
+    """Recovery leaves what has ended as it ended."""
+    await shelf.store.dispatch(sent("ex_1"))
+    shelf.store.finish(exchange("ex_1"))
+
+    assert [] == await shelf.store.recover(AT_MS * 2)
+
+
+async def test_purging_deletes_the_old_and_finished(shelf: Shelf) -> None:
+    """A purge takes finished calls that started before the time, and nothing that is in flight or newer."""
+    for n in range(250):
+        shelf.store.finish(exchange(f"ex_old{n}", started_ms=AT_MS - 1))
+    await shelf.store.dispatch(sent("ex_flying"))
+    shelf.store.finish(exchange("ex_new"))
+
+    assert 250 == await shelf.store.purge(AT_MS)
+    assert {"ex_flying", "ex_new"} == set(await shelf.records())
+
+
+async def test_purging_keeps_counters_that_a_month_needs(shelf: Shelf) -> None:
+    """A counter goes when it has not been touched for longer than any window lasts."""
+    shelf.store.settle(settlement("ex_1", 5, (MONTH,)), AT_MS)
+    shelf.store.settle(settlement("ex_2", 5, (DAY,)), AT_MS + 1)
+    await shelf.drain()
+    await shelf.store.purge(AT_MS + LONGEST_WINDOW_MS + 1)
+
+    assert [Totals(nanousd=5, tokens=7, calls=1), Totals()] == await shelf.store.totals([DAY, MONTH])

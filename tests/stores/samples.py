@@ -1,0 +1,89 @@
+"""Owns the nouns that tests put into stores, with every field they do not care about filled in."""
+
+from __future__ import annotations
+
+from proxy.terms import (
+    Attempt,
+    Caller,
+    Cost,
+    Decision,
+    Exchange,
+    Level,
+    Limit,
+    Phase,
+    Reservation,
+    Session,
+    Settlement,
+    State,
+    Target,
+    Usage,
+    Verdict,
+)
+
+AT_MS = 1_767_225_600_000
+LEASE_MS = 60_000
+LATER_MS = AT_MS + LEASE_MS + 1
+"""A time at which a lease taken at AT_MS has run out."""
+DAY = ("agent:a", "day")
+MONTH = ("tenant:t", "month")
+TARGET = Target(alias="a", provider="p", model="m")
+
+
+def limit(counter: tuple[str, str] = DAY, cap: int = 100, rule: str = "pack/cap@1", message: str = "") -> Limit:
+    """Make a limit."""
+    return Limit(rule=rule, scope=counter[0], window=counter[1], cap_nanousd=cap, message=message)
+
+
+def reservation(name: str, amount: int, *limits: Limit) -> Reservation:
+    """Make a reservation taken at AT_MS for an exchange's first attempt."""
+    return Reservation(id=f"{name}:1", amount_nanousd=amount, limits=limits, expires_ms=AT_MS + LEASE_MS)
+
+
+def settlement(name: str, nanousd: int, counters: tuple[tuple[str, str], ...] = (DAY,), tokens: int = 7) -> Settlement:
+    """Make a settlement of an exchange's first attempt."""
+    return Settlement(reservation_id=f"{name}:1", nanousd=nanousd, tokens=tokens, counters=counters)
+
+
+def attempt(name: str, number: int = 1, state: State = State.DISPATCHED, cost: int | None = None) -> Attempt:
+    """Make an attempt that counts under DAY; one that has ended used 3 + 4 tokens."""
+    usage = Usage() if state is State.DISPATCHED else Usage(input_tokens=3, output_tokens=4)
+    return Attempt(
+        number=number,
+        reservation_id=f"{name}:{number}",
+        target=TARGET,
+        started_ms=AT_MS,
+        state=state,
+        usage=usage,
+        cost=Cost(nanousd=cost),
+        counters=(DAY,),
+    )
+
+
+def exchange(
+    name: str,
+    state: State = State.COMPLETE,
+    *attempts: Attempt,
+    session: str = "s",
+    turn: int = 1,
+    prefix: str = "",
+    started_ms: int = AT_MS,
+) -> Exchange:
+    """Make a record with one decision."""
+    return Exchange(
+        id=name,
+        started_ms=started_ms,
+        endpoint="/v1/chat/completions",
+        caller=Caller(agent="a", level=Level.ASSIST, principal="p"),
+        session=Session(id=session, turn=turn),
+        stream=False,
+        model_asked="m",
+        state=state,
+        attempts=attempts,
+        decisions=(Decision(id=f"{name}-request", phase=Phase.REQUEST, verdict=Verdict.ALLOW),),
+        prefix=prefix,
+    )
+
+
+def sent(name: str, *before: Attempt) -> Exchange:
+    """Make the record of an exchange whose newest attempt is on its way."""
+    return exchange(name, State.DISPATCHED, *before, attempt(name, len(before) + 1))
