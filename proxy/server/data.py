@@ -42,8 +42,12 @@ class DataPlane:
         self._local = local
         self._error = error
         self._limits = limits
-        self._listener = Listener(self._serve, Room(limits, error, on_bug))
-        self._tasks: set[asyncio.Task[object]] = set()
+        room = Room(limits, error, on_bug)
+        self.clients = room.peers
+        """Connections that are open, with a call or waiting for one."""
+        self._listener = Listener(self._serve, room)
+        self.tasks: set[asyncio.Task[object]] = set()
+        """Calls in flight, those included that are read to their end after their client has left."""
         self._cutting = False
 
     @property
@@ -60,7 +64,7 @@ class DataPlane:
         await self._listener.stop()
         await self._settled(grace_s)
         self._cutting = True
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
         await self._settled(CUT_S)
         self._listener.abort()
@@ -68,8 +72,8 @@ class DataPlane:
     async def _settled(self, limit_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
-                if self._tasks:
-                    await asyncio.wait(self._tasks)
+                if self.tasks:
+                    await asyncio.wait(self.tasks)
                 await self._listener.emptied()
 
     # --- one call ---------------------------------------------------------------------------------------------------
@@ -77,8 +81,8 @@ class DataPlane:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         inbound, connection = cast(Inbound, request), cast(Connection, request.protocol)
         call = connection.call = Call(inbound, self._limits.drain_s)
-        self._tasks.add(call.task)
-        call.task.add_done_callback(self._tasks.discard)
+        self.tasks.add(call.task)
+        call.task.add_done_callback(self.tasks.discard)
         try:
             return await self._answer(inbound, call)
         finally:
@@ -114,7 +118,8 @@ class DataPlane:
         except HandrailError as error:
             return await self._fail(reply, error)
         except asyncio.CancelledError:
-            if call.gone or not self._cutting:
+            # Whoever does not listen need not be told.
+            if call.gone or not self._cutting or request.protocol.writing_paused:
                 raise
             call.task.uncancel()
             return await self._fail(reply, Overloaded("Handrail is shutting down.", code="shutting_down"))

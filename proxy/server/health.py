@@ -28,13 +28,14 @@ Answer: TypeAlias = tuple[int, str, bytes]
 class Heartbeat:
     """A sign of life that the main loop gives twice a second; readable from any thread."""
 
-    def __init__(self) -> None:
-        self._at = time.monotonic()
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._at = now()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Beat on the running loop, until stopped."""
-        self._at = time.monotonic()
+        self._at = self._now()
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self.start)
 
     def stop(self) -> None:
@@ -44,7 +45,7 @@ class Heartbeat:
 
     def age_s(self) -> float:
         """Return the seconds since the last beat."""
-        return time.monotonic() - self._at
+        return self._now() - self._at
 
 
 class Health:
@@ -62,7 +63,7 @@ class Health:
         self._reasons = reasons
         self._metrics = metrics
         self._max_age_s = max_age_s
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()
         self._thread: threading.Thread | None = None
         self._pages: dict[str, Callable[[], Answer]] = {
             "/healthz": self._healthz,
@@ -80,32 +81,29 @@ class Health:
         family = socket.AF_INET6 if ":" in bare else socket.AF_INET
         listener = socket.create_server((bare, int(port)), family=family, backlog=64)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, args=(self._loop, listener), name="health", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="health", daemon=True)
         self._thread.start()
         return f"{host}:{listener.getsockname()[1]}"
 
     def stop(self) -> None:
-        """Close the listener and end the thread."""
-        if self._loop and self._thread:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        """Close the listener and wait for the thread to end: call it off the main loop."""
+        if self._thread:
+            self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join(HEAD_S)
 
-    def _run(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
-        server = loop.run_until_complete(asyncio.start_server(self._serve, sock=listener, limit=HEAD_BYTES))
-        loop.run_forever()
+    def _run(self, listener: socket.socket) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._listen(listener))
+
+    async def _listen(self, listener: socket.socket) -> None:
+        server = await asyncio.start_server(self._serve, sock=listener, limit=HEAD_BYTES)
+        await self._stopped.wait()
         server.close()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A client that is slow, gone or makes no sense gets no answer; neither does one whose page fails, which is
         # what a probe understands.
-        with (
-            contextlib.closing(writer),
-            contextlib.suppress(OSError, EOFError, TimeoutError, asyncio.LimitOverrunError),
-        ):
+        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
             async with asyncio.timeout(HEAD_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(self.answer(head))
