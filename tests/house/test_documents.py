@@ -2,6 +2,9 @@
 
 import re
 
+import pytest
+
+from proxy.cli import main
 from tests.house.tree import ROOT, documents, functions, modules, parsed, shell_lines, text, tracked
 
 # Everything at the top of the tree: what has to be there, and what may be.
@@ -15,6 +18,7 @@ ROOT_FOLDERS_TO_COME = {"bench", "charts", "rules"}
 COMMANDS: dict[str, str] = {}
 
 TEST_NAME = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
+HANDRAIL = re.compile(r"(?:^|`)(?:[\w./]*/)?handrail ([a-z]+)", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
@@ -51,6 +55,15 @@ def test_pages_name_make_targets_that_exist() -> None:
     shown = {target for page in documents() for target in re.findall(r"(?:^|`)make ([a-z]+)", text(page), re.MULTILINE)}
 
     assert set() == shown - targets
+
+
+@pytest.mark.parametrize("command", sorted({name for page in documents() for name in HANDRAIL.findall(text(page))}))
+def test_pages_name_commands_that_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`handrail X` in a page is a command, and explains itself."""
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+
+    assert (0, True) == (left.value.code, f"handrail {command}" in capsys.readouterr().out)
 
 
 def test_readme_shows_how_to_start() -> None:
