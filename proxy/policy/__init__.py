@@ -11,6 +11,20 @@ from proxy.policy.compile import PolicyProblems, load
 from proxy.policy.decide import Explained, PolicySet
 from proxy.policy.facts import user_text
 from proxy.policy.functions import Functions
-from proxy.policy.lower import Rule
+from proxy.policy.lower import Document, Rule
+from proxy.policy.testing import CaseResult, Report, run_tests
 
-__all__ = ["Explained", "Functions", "PolicyProblems", "PolicySet", "Rule", "Source", "load", "user_text"]
+__all__ = [
+    "CaseResult",
+    "Document",
+    "Explained",
+    "Functions",
+    "PolicyProblems",
+    "PolicySet",
+    "Report",
+    "Rule",
+    "Source",
+    "load",
+    "run_tests",
+    "user_text",
+]

@@ -12,12 +12,12 @@ from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
-import re2
 from jsonschema import Draft202012Validator, SchemaError, ValidationError, validators
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from proxy import cel
+from proxy.policy.patterns import compiled
 from proxy.terms import Json
 
 MAX_SCHEMA_BYTES = 32 * 1024
@@ -100,7 +100,7 @@ def _checker(encoded: bytes) -> Callable[[object], bool]:
         steps.left = MAX_STEPS
         try:
             return bool(validator.is_valid(arguments))
-        except (Unresolvable, RecursionError, re2.error) as error:
+        except (Unresolvable, RecursionError, ValueError) as error:
             raise cel.CelError("invalid_argument", f"the tool's schema is of no use: {type(error).__name__}") from None
 
     return check
@@ -131,14 +131,14 @@ def _counted(keyword: _Keyword, steps: _Steps) -> _Keyword:
 
 
 def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and not _found(pattern, instance):
+    if isinstance(instance, str) and not compiled(pattern).search(instance):
         yield ValidationError("does not match the pattern")
 
 
 def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     for pattern, subschema in patterns.items() if isinstance(instance, dict) else ():
         for key, value in instance.items():
-            if _found(pattern, key):
+            if compiled(pattern).search(key):
                 yield from validator.descend(value, subschema, path=key, schema_path=pattern)
 
 
@@ -156,18 +156,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
-@lru_cache(maxsize=KEPT_SCHEMAS)
-def _compiled(pattern: str) -> Any:
-    options = re2.Options()
-    options.max_mem = 1 << 20
-    options.log_errors = False
-    return re2.compile(pattern, options)
-
-
-def _found(pattern: str, text: str) -> bool:
-    return _compiled(pattern).search(text) is not None
 
 
 _KEYWORDS: dict[str, _Keyword] = {

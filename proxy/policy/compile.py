@@ -15,8 +15,8 @@ from proxy.documents import Path, Problems, Source, Text, check, meant, read
 from proxy.policy.decide import Check, Compiled, PolicySet, Unit
 from proxy.policy.facts import CREDENTIALS, ROOTS, Maker, makers
 from proxy.policy.functions import Functions, table
-from proxy.policy.globs import Globs
 from proxy.policy.lower import Lowered, Policy, Rule, digest_of, lower
+from proxy.policy.patterns import Globs
 from proxy.terms import Mode, Phase
 
 Reference = tuple[str, ...]

@@ -14,8 +14,8 @@ import msgspec
 from proxy import cel
 from proxy.errors import BudgetExceeded
 from proxy.policy.facts import Activation, Maker
-from proxy.policy.globs import Globs
 from proxy.policy.lower import Document, OnError, Rule
+from proxy.policy.patterns import Globs
 from proxy.terms import Decision, Facts, Limit, Mode, OnDeny, Phase, RuleHit, Verdict, Way
 
 RULE_BUDGET = 100_000

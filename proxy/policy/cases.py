@@ -1,0 +1,220 @@
+"""Owns the cases of policy tests: what a person wrote as `given` and `mocks` becomes Facts.
+
+In: checked AgentPolicyTest documents. Out: Cases. Never: a fact that the case does not give, beyond named defaults.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from proxy.documents import Path, Problems, Text
+from proxy.policy.lower import nanousd
+from proxy.policy.patterns import compiled
+from proxy.terms import (
+    Caller,
+    Facts,
+    Finding,
+    GuardResult,
+    Json,
+    Level,
+    Message,
+    Phase,
+    Reply,
+    Request,
+    Session,
+    Spend,
+    ToolCall,
+    ToolSpec,
+    Totals,
+)
+
+NOW = "2026-01-05T10:00:00Z"
+AGENT, MODEL, PRINCIPAL, SESSION = "agent", "model", "tester", "conversation"
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One case, with one choice of every matrix row."""
+
+    name: str
+    position: str
+    phase: Phase
+    facts: Facts
+    expect: Mapping[str, Any]
+    mocked: frozenset[str]
+    """Guards that were mocked to fail."""
+
+
+def cases(text: Text, problems: Problems) -> list[Case]:
+    """Return all cases of a document; what cannot be turned into facts goes on the list."""
+    tree: Any = text.value
+    spec, found = tree["spec"], []
+    for number, case in enumerate(spec["cases"]):
+        for choice, given in _variants(merged(spec.get("defaults", {}), case.get("given", {})), case.get("matrix", {})):
+            mocks = merged(spec.get("mocks", {}), case.get("mocks", {}))
+            made = _case(case, given, mocks, text, ("spec", "cases", number), problems)
+            found += [msgspec.structs.replace(made, name=f"{made.name}{choice}")] if made else []
+    return found
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree over another; lists and scalars are replaced whole."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _variants(given: dict[str, Any], matrix: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each combination of the matrix, with a name that tells it from the others."""
+    for values in itertools.product(*matrix.values()):
+        choice, variant = dict(zip(matrix, values, strict=True)), given
+        for path, value in choice.items():
+            variant = merged(variant, _nested(path.split("."), value))
+        yield f" [{', '.join(f'{path}={value}' for path, value in choice.items())}]" if choice else "", variant
+
+
+def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    return {path[0]: _nested(path[1:], value) if path[1:] else value}
+
+
+def _case(
+    case: Mapping[str, Any], given: dict[str, Any], mocks: Mapping[str, Any], text: Text, at: Path, problems: Problems
+) -> Case | None:
+    phase, subject = Phase(case["phase"]), {Phase.TOOL_CALL: "tool", Phase.RESPONSE: "response"}
+    try:
+        needed = subject.get(phase)
+        if needed and needed not in given:
+            raise ValueError(f"a case of phase {phase} needs `given.{needed}`")
+        compiled(case["expect"].get("messageMatches", ""))
+        facts = _facts(given, mocks)
+    except ValueError as error:
+        problems.add(text.at(at), str(error))
+        return None
+    failing = frozenset(name for name, mock in mocks.get("guards", {}).items() if "error" in mock)
+    return Case(
+        name=case["name"], position=text.at(at), phase=phase, facts=facts, expect=case["expect"], mocked=failing
+    )
+
+
+def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
+    agent, conversation = given.get("agent", {}), given.get("conversation", {})
+    request = given.get("request", {})
+    return Facts(
+        at_ms=_at_ms(given.get("now", NOW)),
+        caller=Caller(
+            agent=agent.get("id", AGENT),
+            level=Level(agent.get("level", Level.EXECUTE)),
+            principal=PRINCIPAL,
+            tenant=given.get("caller", {}).get("tenant", ""),
+        ),
+        request=_request(request, conversation.get("tool_results", ())),
+        session=Session(id=conversation.get("id", SESSION), turn=conversation.get("turn", 1)),
+        headers=request.get("headers", {}),
+        guards={name: _guard(name, mock) for name, mock in mocks.get("guards", {}).items()},
+        spend=_spend(mocks.get("spend", {})),
+        tool=_call(given["tool"], 0) if "tool" in given else None,
+        response=_reply(given["response"]) if "response" in given else None,
+    )
+
+
+def _at_ms(now: str) -> int:
+    moment = datetime.datetime.fromisoformat(now)
+    if moment.tzinfo is None:
+        raise ValueError(f"`now` is {now}, which lacks a time zone: end it with Z")
+    return int(moment.timestamp() * 1000)
+
+
+def _request(given: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Request:
+    messages = [*map(_message, given.get("messages", ())), *_history(results)]
+    if "user_text" in given:
+        messages.append(Message(role="user", text=given["user_text"]))
+    tools = [{"name": tool} if isinstance(tool, str) else tool for tool in given.get("tools", ())]
+    return Request(
+        dialect="chat",
+        model=given.get("model", MODEL),
+        messages=tuple(messages),
+        tools=tuple(ToolSpec(name=tool["name"], schema=tool.get("schema")) for tool in tools),
+        stream=given.get("stream", False),
+        max_output_tokens=given.get("max_tokens"),
+        temperature=given.get("temperature"),
+        metadata=given.get("metadata", {}),
+        body={},
+        raw=b"",
+    )
+
+
+def _message(given: Mapping[str, Any]) -> Message:
+    calls = enumerate(given.get("tool_calls", ()))
+    return Message(
+        role=given["role"],
+        text=given.get("text", ""),
+        tool_calls=tuple(_call(call, number) for number, call in calls),
+        tool_call_id=given.get("tool_call_id", ""),
+    )
+
+
+def _history(results: Sequence[Mapping[str, Any]]) -> Iterator[Message]:
+    """Yield the call and the answer behind each tool result of the conversation."""
+    for number, result in enumerate(results):
+        call_id = f"earlier-{number}"
+        call = _call({"name": result["tool"], "args": result.get("args", {}), "id": call_id}, 0)
+        yield Message(role="assistant", tool_calls=(call,))
+        text = result.get("text", json.dumps(result["json"]) if "json" in result else "")
+        yield Message(role="tool", text=text, tool_call_id=call_id)
+
+
+def _call(given: Mapping[str, Any], number: int) -> ToolCall:
+    return ToolCall(
+        id=given.get("id", f"call-{number}"),
+        name=given["name"],
+        arguments=given.get("args_raw", json.dumps(given.get("args", {}))),
+        index=given.get("index", number),
+    )
+
+
+def _reply(given: Mapping[str, Any]) -> Reply:
+    calls = enumerate(given.get("tool_calls", ()))
+    texts = {field: given.get(field, "") for field in ("text", "reasoning", "refusal", "model")}
+    return Reply(
+        tool_calls=tuple(_call(call, number) for number, call in calls),
+        finish_reason=given.get("finish_reason", "stop"),
+        **texts,
+    )
+
+
+def _guard(name: str, mock: Mapping[str, Any]) -> GuardResult:
+    found = (
+        Finding(guard=name, label=mock.get("label", ""), score=mock.get("score", 1.0), reason=mock.get("reason", "")),
+    )
+    silent = "error" in mock or not mock.get("flagged", True)
+    return GuardResult(name=name, version="mock", findings=() if silent else found, error=mock.get("error", ""))
+
+
+def _spend(mocks: Mapping[str, Any]) -> Spend:
+    request: Mapping[str, Json] = mocks.get("request", {})
+    return Spend(
+        est_nanousd=_nano(request.get("est_usd")),
+        max_nanousd=_nano(request.get("max_usd")),
+        conversation=_totals(mocks.get("conversation", {})),
+        agent=_totals(mocks.get("agent", {})),
+    )
+
+
+def _totals(mock: Mapping[str, Any]) -> Totals:
+    return Totals(nanousd=_nano(mock.get("usd", 0)) or 0, tokens=mock.get("tokens", 0), calls=mock.get("calls", 0))
+
+
+def _nano(usd: object) -> int | None:
+    if usd is None:
+        return None
+    amount = nanousd(usd)
+    if amount is None:
+        raise ValueError(f"{usd} USD has more than nine decimals")
+    return amount

@@ -1,0 +1,153 @@
+"""Owns policy tests: cases run against the very set that serves, and what they leave unproven.
+
+In: AgentPolicyTest documents, and a way to load the policies they name. Out: a Report. Never: printing, files, a guard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from proxy.documents import Problems, Source, check, read
+from proxy.policy.cases import Case, cases
+from proxy.policy.compile import PolicyProblems, schema
+from proxy.policy.decide import Explained, PolicySet
+from proxy.policy.lower import Rule
+from proxy.policy.patterns import compiled
+from proxy.terms import Decision, Mode, Phase
+
+Load = Callable[[str, Sequence[str]], PolicySet]
+"""(path of the test file, the policies it names) -> the compiled set; raises PolicyProblems."""
+
+
+class CaseResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How one case went; `wrong` is empty when it passed, `explained` is filled when it did not."""
+
+    name: str
+    position: str
+    phase: Phase
+    decision: Decision
+    wrong: tuple[str, ...] = ()
+    explained: tuple[Explained, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Say whether all that was expected came true."""
+        return not self.wrong
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """How all cases went; `uncovered` names each rule and guard that they do not prove, and what of it."""
+
+    results: tuple[CaseResult, ...]
+    uncovered: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Say whether there were cases and all of them passed; no case at all proves nothing."""
+        return bool(self.results) and all(result.passed for result in self.results)
+
+
+def run_tests(tests: Sequence[Source], load: Load) -> Report:
+    """Run policy tests; raise PolicyProblems when a test file or a policy is wrong."""
+    problems, files = Problems(), list[tuple[PolicySet, list[Case]]]()
+    for source in tests:
+        for text in read(source, problems):
+            if check(text, schema("tests.schema.json"), problems):
+                tree: Any = text.value
+                try:
+                    policies = load(source.path, tree["spec"]["policies"])
+                except PolicyProblems as error:
+                    problems.found += error.problems
+                else:
+                    files.append((policies, cases(text, problems)))
+    if problems.found:
+        raise PolicyProblems(problems.found)
+    return _report(files)
+
+
+def _report(files: Iterable[tuple[PolicySet, list[Case]]]) -> Report:
+    results: list[CaseResult] = []
+    proven: dict[str, set[str]] = {}
+    for policies, its_cases in files:
+        proven |= {name: set() for name in _to_prove(policies) if name not in proven}
+        for case in its_cases:
+            explained = policies.explain(case.phase, case.facts)
+            for name, outcome in _proves(case, explained):
+                proven.setdefault(name, set()).add(outcome)
+            results.append(_judged(policies, case, explained))
+    missing = (
+        f"{name}: no case in which it {outcome}"
+        for name, outcomes in proven.items()
+        for outcome in _outcomes(name)
+        if outcome not in outcomes
+    )
+    return Report(results=tuple(results), uncovered=tuple(missing))
+
+
+def _to_prove(policies: PolicySet) -> Iterator[str]:
+    """Yield every rule that decides, and every guard."""
+    yield from (rule.id for rule in policies.rules if _decides(rule))
+    yield from sorted({f"guard {name}" for phase in Phase for name in policies.guards_needed(phase)})
+
+
+def _decides(rule: Rule) -> bool:
+    return rule.mode is not Mode.OFF and rule.cap_nanousd is None
+
+
+def _outcomes(name: str) -> tuple[str, ...]:
+    return ("fails",) if name.startswith("guard ") else ("matches", "does not match")
+
+
+def _proves(case: Case, explained: Sequence[Explained]) -> Iterator[tuple[str, str]]:
+    words = {"matched": "matches", "unmatched": "does not match"}
+    yield from ((one.rule.id, words[one.outcome]) for one in explained if one.outcome in words and _decides(one.rule))
+    if any(one.outcome == "error" for one in explained):
+        yield from ((f"guard {name}", "fails") for name in case.mocked)
+
+
+def _judged(policies: PolicySet, case: Case, explained: tuple[Explained, ...]) -> CaseResult:
+    decision = policies.decide(case.phase, case.facts, "test")
+    wrong = tuple(_wrong(case.expect, decision))
+    return CaseResult(
+        name=case.name,
+        position=case.position,
+        phase=case.phase,
+        decision=decision,
+        wrong=wrong,
+        explained=explained if wrong else (),
+    )
+
+
+def _wrong(expect: Mapping[str, Any], decision: Decision) -> Iterator[str]:
+    """Yield each expectation that did not come true."""
+    got = {
+        "verdict": str(decision.verdict),
+        "reason": decision.reason,
+        "to": _to(decision),
+        "strip": sorted(decision.strip),
+        "annotations": dict(decision.annotations),
+        "shadowVerdict": str(decision.shadow_verdict),
+    }
+    for key, wanted in expect.items():
+        if key in got and got[key] != (sorted(wanted) if key == "strip" else wanted):
+            yield f"{key}: expected {_shown(wanted)}, got {_shown(got[key])}"
+    rule = expect.get("rule")
+    if rule is not None and rule not in (decision.rule, decision.rule.rpartition("@")[0]):
+        yield f"rule: expected {rule}, got {_shown(decision.rule)}"
+    pattern = expect.get("messageMatches")
+    if pattern is not None and not compiled(pattern).search(decision.message):
+        yield f"messageMatches: {pattern!r} is not found in {decision.message!r}"
+
+
+def _to(decision: Decision) -> str:
+    """Name where a call is routed: an alias or pool, or `cheapest` with its tags."""
+    if decision.way is None:
+        return ""
+    return decision.way.to or f"cheapest:{','.join(decision.way.tags)}"
+
+
+def _shown(value: object) -> str:
+    return str(value) if value != "" else "nothing"
