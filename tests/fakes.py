@@ -74,6 +74,8 @@ class ScriptedUpstream:
         self.scripts = list(scripts)
         self.sent: list[UpstreamCall] = []
         self.open = 0
+        self.hung = asyncio.Event()
+        """Set when a script hangs."""
 
     @asynccontextmanager
     async def send(self, call: UpstreamCall) -> AsyncIterator[ScriptedReply]:
@@ -84,7 +86,7 @@ class ScriptedUpstream:
             raise UpstreamError("refused", code=script.refuse, retryable=script.retryable)
         self.open += 1
         try:
-            yield ScriptedReply(script)
+            yield ScriptedReply(script, self.hung)
         finally:
             self.open -= 1
 
@@ -92,8 +94,9 @@ class ScriptedUpstream:
 class ScriptedReply:
     """One scripted reply."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, hung: asyncio.Event) -> None:
         self._script = script
+        self._hung = hung
         self.status = script.status
         self.headers = script.headers
 
@@ -102,6 +105,7 @@ class ScriptedReply:
         for chunk in self._script.chunks:
             yield chunk
         if self._script.fail == "hang":
+            self._hung.set()
             await asyncio.Event().wait()
         if self._script.fail:
             raise UpstreamError("cut", code=self._script.fail, retryable=self._script.retryable)

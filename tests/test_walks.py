@@ -12,7 +12,7 @@ import yaml
 
 from proxy.terms import Head
 from tests.fakes import Script
-from tests.walking import CONFIG, Walked
+from tests.walking import CONFIG, Walked, compiled
 
 FILES = sorted((Path(__file__).parent / "walks").glob("*.yaml"))
 
@@ -20,7 +20,7 @@ FILES = sorted((Path(__file__).parent / "walks").glob("*.yaml"))
 def script(entry: dict[str, Any]) -> Script:
     """Make a script: `json` is a whole body, `events` become a stream, `raw` is sent as it is."""
     if "json" in entry:
-        chunks = (json.dumps(entry["json"]).encode(),)
+        chunks: tuple[bytes, ...] = (json.dumps(entry["json"]).encode(),)
     else:
         chunks = tuple(event.encode() for event in entry.get("raw", []))
         chunks += tuple(
@@ -68,7 +68,7 @@ def walk(request: pytest.FixtureRequest, tmp_path: Path) -> Walk:
     """Build the house that a walk's file describes."""
     file = yaml.safe_load(request.param.read_text())
     text, policy = CONFIG + file.get("config", ""), file.get("policy", "")
-    return Walk(file, Walked(*map(script, file.get("upstream", [])), text=text, policy=policy, folder=tmp_path))
+    return Walk(file, Walked(*map(script, file.get("upstream", [])), snapshot=compiled(text, policy, tmp_path)))
 
 
 async def test_walk(walk: Walk) -> None:

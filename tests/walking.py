@@ -13,6 +13,7 @@ from proxy import accounting, config
 from proxy.documents import Source
 from proxy.pipeline import House, Part, handle
 from proxy.routing import Health
+from proxy.snapshot import Snapshot
 from proxy.stores.memory import MemoryStore
 from proxy.terms import Exchange, Head, RawRequest
 from tests.fakes import ByteEstimator, CountingIds, FakeClient, FakeClock, Script, ScriptedUpstream
@@ -30,6 +31,18 @@ pools: {both: [large, small]}
 """
 
 
+def compiled(text: str = CONFIG, policy: str = "", folder: Path | None = None) -> Snapshot:
+    """Compile a config, with a policy that is written into `folder` first. Reads files: not on the loop."""
+    if policy and folder:
+        (folder / "policy.yaml").write_text(policy)
+        text += "\npolicies: [policy.yaml]\n"
+    loaded = config.load(Source(path="handrail.yaml", text=text), {}, folder or Path())
+    return config.build(loaded, {}, simulated_url="", prices=PRICES)
+
+
+PLAIN = compiled()
+
+
 class Outcome(msgspec.Struct, kw_only=True):
     """What one walk left."""
 
@@ -45,17 +58,13 @@ class Outcome(msgspec.Struct, kw_only=True):
 class Walked:
     """A House with scripted outside, through which any number of calls can walk."""
 
-    def __init__(self, *scripts: Script, text: str = CONFIG, policy: str = "", folder: Path | None = None) -> None:
+    def __init__(self, *scripts: Script, snapshot: Snapshot | None = None) -> None:
         self.store = MemoryStore()
         self.seen: list[Exchange] = []
         self.clock = FakeClock()
         self.upstream = ScriptedUpstream(*scripts)
-        if policy and folder:
-            (folder / "policy.yaml").write_text(policy)
-            text += "\npolicies: [policy.yaml]\n"
-        loaded = config.load(Source(path="handrail.yaml", text=text), {}, folder or Path())
         self.house = House(
-            snapshot=config.build(loaded, {}, simulated_url="", prices=PRICES),
+            snapshot=snapshot or PLAIN,
             clock=self.clock,
             ids=CountingIds(),
             upstream=self.upstream,

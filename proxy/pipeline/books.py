@@ -113,10 +113,10 @@ class Books:
         self._house.open_holds.add(attempt.reservation_id)
         if limits:
             await self._hold(attempt, limits)
-        draft.ends(State.DISPATCHED, 0)
         draft.sent_digest = recording.digest(call.body)
         record = draft.exchange(self._house.clock.monotonic_ms())
-        await self._house.records.dispatch(replace(record, attempts=(*draft.attempts[:-1], attempt)))
+        sent = (*draft.attempts[:-1], attempt)
+        await self._house.records.dispatch(replace(record, state=State.DISPATCHED, attempts=sent))
         draft.attempts[-1] = attempt
 
     def _to_hold(self, target: Target, limits: Sequence[Limit]) -> int:

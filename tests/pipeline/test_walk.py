@@ -1,0 +1,229 @@
+"""Owns the proof of proxy/pipeline/walk.py beyond the walks: the six endings, guards, and who may be recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from proxy.errors import Overloaded, Unauthenticated
+from proxy.snapshot import Limits
+from proxy.terms import Caller, End, Exchange, Fault, Finding, Head, RawRequest, State, UsageSource, Verdict
+from tests.fakes import Script
+from tests.walking import CONFIG, PLAIN, Walked, compiled
+
+HEAD = {"content-type": "text/event-stream"}
+ASK = {"model": "large", "messages": [{"role": "user", "content": "Hi"}]}
+STREAM = {**ASK, "stream": True}
+
+
+def event(content: str | None = None, **fields: object) -> bytes:
+    """Make one event of a stream."""
+    choice = {"index": 0, "delta": {"content": content} if content else {}, **fields}
+    return b"data: " + json.dumps({"id": "c", "model": "large", "choices": [choice]}).encode() + b"\n\n"
+
+
+HELLO, STOP = event("Hello"), event(finish_reason="stop")
+USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}\n\n'
+DONE = b"data: [DONE]\n\n"
+WHOLE = (HELLO, STOP, USAGE, DONE)
+CUSTOMER_TOPIC = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  onError: deny
+  rules: [{id: topic, phase: request, when: 'guards.topics.label == "x"', action: deny, message: no}]
+"""
+TOPICS = "apiVersion: handrail.dev/v1alpha1\nkind: Topics\ntopics: {x: [one, two, three], y: [four, five, six]}\n"
+
+
+def check_books(walked: Walked, state: State, attempts: Sequence[State]) -> Exchange:
+    """Check that there is exactly one record, that every attempt is settled once, and that nothing is left open."""
+    (exchange,) = walked.seen
+
+    assert (state, list(attempts)) == (exchange.state, [attempt.state for attempt in exchange.attempts])
+    assert (0, set()) == (walked.upstream.open, walked.house.open_holds)
+    return exchange
+
+
+async def test_ending_complete() -> None:
+    """A reply that ends as its protocol says is complete, with the provider's own usage."""
+    walked = Walked(Script(headers=HEAD, chunks=WHOLE))
+
+    outcome = await walked.call(STREAM)
+
+    exchange = check_books(walked, State.COMPLETE, [State.COMPLETE])
+    assert HELLO + STOP + DONE == outcome.body
+    assert (10, 5, UsageSource.PROVIDER) == (
+        exchange.attempts[0].usage.input_tokens,
+        exchange.attempts[0].usage.output_tokens,
+        exchange.attempts[0].usage.source,
+    )
+
+
+async def test_ending_denied(tmp_path: Path) -> None:
+    """A denied call sends nothing, costs nothing and is on record."""
+    policy = CUSTOMER_TOPIC.replace('guards.topics.label == "x"', "true")
+    walked = Walked(snapshot=await asyncio.to_thread(compiled, CONFIG, policy, tmp_path))
+
+    await walked.call(STREAM)
+
+    assert 0 == check_books(walked, State.DENIED, []).cost.nanousd
+
+
+async def test_ending_provider_fault_mid_stream() -> None:
+    """A stream that breaks is billed by what was seen, and its error event is the last thing the client gets."""
+    walked = Walked(Script(headers=HEAD, chunks=(HELLO,), fail="stream_cut"))
+
+    outcome = await walked.call(STREAM)
+
+    exchange = check_books(walked, State.FAULT, [State.FAULT])
+    assert exchange.cost.estimated
+    assert isinstance(outcome.parts[-1], Fault)
+    assert b"[DONE]" not in outcome.body
+
+
+async def test_ending_client_gone() -> None:
+    """A client that left while the reply was read on for the books is billed by the provider's own usage."""
+    walked = Walked(Script(headers=HEAD, chunks=WHOLE))
+
+    await walked.call(STREAM, gone=True)
+
+    exchange = check_books(walked, State.CLIENT_GONE, [State.COMPLETE])
+    assert (499, False) == (exchange.status, exchange.cost.estimated)
+
+
+async def test_ending_given_up() -> None:
+    """A walk that is closed in the middle closes the provider and is billed by what was seen."""
+    walked = Walked(Script(headers=HEAD, chunks=WHOLE))
+
+    await walked.call(STREAM, leave_after=2)
+
+    exchange = check_books(walked, State.CLIENT_GONE, [State.FAULT])
+    assert ("abandoned", True) == (exchange.attempts[0].error, exchange.cost.estimated)
+
+
+async def test_ending_cancelled() -> None:
+    """A cancelled walk, as at shutdown, closes the provider, settles and records."""
+    walked = Walked(Script(headers=HEAD, chunks=(HELLO,), fail="hang"))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(walked.call(STREAM))
+        await walked.upstream.hung.wait()
+        task.cancel()
+
+    check_books(walked, State.CLIENT_GONE, [State.FAULT])
+
+
+@pytest.mark.parametrize("left", range(1, 6))
+async def test_leaving_after_any_part_settles_once(left: int) -> None:
+    """Wherever a walk is left, there is one record and nothing stays open."""
+    walked = Walked(Script(headers=HEAD, chunks=WHOLE))
+
+    await walked.call(STREAM, leave_after=left)
+
+    assert 1 == len(walked.seen)
+    assert (0, set()) == (walked.upstream.open, walked.house.open_holds)
+
+
+async def test_a_break_after_the_end_marker_takes_nothing() -> None:
+    """Once the provider has said [DONE], a reset of its connection is no fault."""
+    walked = Walked(Script(headers=HEAD, chunks=WHOLE, fail="stream_cut"))
+
+    outcome = await walked.call(STREAM)
+
+    check_books(walked, State.COMPLETE, [State.COMPLETE])
+    assert isinstance(outcome.parts[-1], End)
+
+
+async def test_a_stream_without_usage_is_estimated() -> None:
+    """A provider that reports no usage is billed by a count of ours, flagged as such."""
+    walked = Walked(Script(headers=HEAD, chunks=(HELLO, STOP, DONE)))
+
+    await walked.call(STREAM)
+
+    usage = check_books(walked, State.COMPLETE, [State.COMPLETE]).attempts[0].usage
+    assert (1, 2, UsageSource.BYTES) == (usage.input_tokens, usage.output_tokens, usage.source)
+
+
+async def test_a_fault_of_the_provider_in_the_stream_keeps_its_words() -> None:
+    """An error event of the provider passes as it is and ends the stream."""
+    said = b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n'
+    walked = Walked(Script(headers=HEAD, chunks=(HELLO, said)))
+
+    outcome = await walked.call(STREAM)
+
+    check_books(walked, State.FAULT, [State.FAULT])
+    assert HELLO + said == outcome.body
+
+
+async def test_strangers_are_counted_but_not_recorded() -> None:
+    """A call that nobody authenticated for is observed and written nowhere."""
+    walked = Walked()
+
+    def nobody(raw: RawRequest, at_ms: int) -> Caller:
+        raise Unauthenticated("no key")
+
+    walked.house.snapshot = replace(walked.house.snapshot, identify=nobody)
+
+    outcome = await walked.call(ASK)
+
+    assert 401 == (outcome.head or Head(status=0)).status
+    assert (1, 0) == (len(walked.seen), len(walked.store.exchanges))
+
+
+class Broken:
+    """A guard that fails."""
+
+    name, version, labels, lookbehind, lookahead = "topics", "1", ("x",), 0, 0
+
+    def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
+        """Fail."""
+        raise ValueError("secret detail")
+
+
+async def test_a_failing_guard_fails_closed(tmp_path: Path) -> None:
+    """A guard that raises is on record by the error's name alone, and the rule that reads it follows its onError."""
+    (tmp_path / "topics.yaml").write_text(TOPICS)
+    walked = Walked(snapshot=await asyncio.to_thread(compiled, CONFIG, CUSTOMER_TOPIC, tmp_path))
+    walked.house.snapshot = replace(walked.house.snapshot, guards={"topics": Broken()})
+
+    await walked.call(ASK)
+
+    exchange = check_books(walked, State.DENIED, [])
+    assert ("policy_error", Verdict.DENY) == (exchange.decisions[0].reason, exchange.decisions[0].verdict)
+    assert "ValueError" == exchange.guards[0].error
+
+
+async def test_a_record_that_cannot_be_written_stops_the_call() -> None:
+    """Without a DISPATCHED record nothing is sent: 503, and the attempt has cost nothing."""
+    walked = Walked()
+
+    async def full(exchange: Exchange) -> None:
+        raise Overloaded("disk full")
+
+    walked.store.dispatch = full  # type: ignore[method-assign]  # the one store that cannot write
+
+    outcome = await walked.call(ASK)
+
+    exchange = check_books(walked, State.FAULT, [State.FAULT])
+    assert 503 == (outcome.head or Head(status=0)).status
+    assert ("not_sent", 0, ()) == (
+        exchange.attempts[0].error,
+        exchange.attempts[0].cost.nanousd,
+        exchange.attempts[0].counters,
+    )
+
+
+async def test_attempts_are_capped() -> None:
+    """`limits.max_attempts` bounds how many targets are tried."""
+    snapshot = replace(PLAIN, limits=Limits(max_attempts=1))
+    walked = Walked(Script(status=503), Script(status=503), snapshot=snapshot)
+
+    await walked.call({**ASK, "model": "both"})
+
+    check_books(walked, State.FAULT, [State.FAULT])
