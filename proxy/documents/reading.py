@@ -25,6 +25,7 @@ _CORE = (
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+0123456789.")),
 )
+_PLACE = re.compile(r"(.*?):(\d+):(\d+)")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -83,6 +84,12 @@ class Problems:
         problem = f"{place}: {message}{meant(wrong, known)}"
         if problem not in self.found:
             self.found.append(problem)
+
+
+def by_place(problem: str) -> tuple[str, int, int]:
+    """Return the key that sorts problems as a reader goes through the files."""
+    found = _PLACE.match(problem)
+    return (found[1], int(found[2]), int(found[3])) if found else (problem, 0, 0)
 
 
 def meant(wrong: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry
 
-from proxy.documents.reading import Path, Problems, Text
+from proxy.documents.reading import Path, Problems, Text, by_place
 
 _TYPES = {
     "object": "a mapping",
@@ -29,17 +29,12 @@ def check(text: Text, schema: bytes, problems: Problems) -> bool:
     told: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for error in validator.iter_errors(text.value):
         told |= {(place, said): (wrong, known) for place, said, wrong, known in _told(error, text)}
-    for (place, said), (wrong, known) in sorted(told.items(), key=lambda item: natural(item[0][0])):
+    for (place, said), (wrong, known) in sorted(told.items(), key=lambda row: by_place(row[0][0])):
         problems.add(place, said, wrong, known)
     return not told
 
 
 _Told = tuple[str, str, str, list[str]]
-
-
-def natural(place: str) -> list[str | int]:
-    """Return a key that sorts `file:line:column` as a reader does."""
-    return [int(part) if part.isdigit() else part for part in place.split(":")]
 
 
 def _told(error: ValidationError, text: Text) -> Iterator[_Told]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from proxy import cel
-from proxy.documents import Path, Problems, Source, Text, check, meant, read
+from proxy.documents import Path, Problems, Source, Text, by_place, check, meant, read
 from proxy.policy.decide import Check, Compiled, PolicySet, Unit
 from proxy.policy.facts import CREDENTIALS, ROOTS, Maker, makers
 from proxy.policy.functions import Functions, table
@@ -50,7 +50,7 @@ def load(
     house = _House(functions, guards, routes, problems)
     compiled = [_Compiler(policy, house).compiled() for policy in _distinct(policies, problems)]
     if problems.found:
-        raise PolicyProblems(problems.found)
+        raise PolicyProblems(sorted(problems.found, key=by_place))
     compiled.sort(key=lambda policy: (policy.priority, policy.document.name))
     digest = digest_of(sorted([c.document.name, c.document.version, c.document.digest] for c in compiled))
     return PolicySet(tuple(compiled), digest=digest, makers=house.makers, window_key=functions.window_key)
@@ -293,7 +293,7 @@ class _Names(Container[str]):
         self._defined = defined
 
     def __contains__(self, name: object) -> bool:
-        return name in set(self)
+        return name in self._fixed or (str(name).startswith("vars.") and str(name)[5:] in self._defined)
 
     def __iter__(self) -> Iterator[str]:
         yield from self._fixed

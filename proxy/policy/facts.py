@@ -5,13 +5,12 @@ In: Facts. Out: an activation for CEL. Never: work for a variable that no rule r
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeAlias
 
 from proxy import cel
 from proxy.policy.arguments import Arguments, conforms, parse, parse_object
-from proxy.terms import Facts, GuardResult, Message, Phase, Reply, Request, ToolCall, Totals
+from proxy.terms import Facts, GuardResult, Level, Message, Phase, Reply, Request, ToolCall, Totals
 
 NANO = 10**9
 CREDENTIALS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key"))
@@ -23,6 +22,7 @@ ROOTS: Mapping[str, tuple[Phase, ...]] = {
     "response": (Phase.RESPONSE,),
 }
 """Every root, and the phases in which it is there."""
+_RANK = {level: level.rank for level in Level}
 GUARD_FIELDS = ("flagged", "label", "score", "spans", "reason")
 
 
@@ -119,8 +119,11 @@ def _tokens_est(activation: Activation) -> int:
 
 
 def _tool_counts(activation: Activation) -> dict[str, int]:
-    messages = activation.facts.request.messages
-    return dict(Counter(call.name for message in messages for call in message.tool_calls))
+    counts: dict[str, int] = {}
+    for message in activation.facts.request.messages:
+        for call in message.tool_calls:
+            counts[call.name] = counts.get(call.name, 0) + 1
+    return counts
 
 
 def _tool_results(activation: Activation) -> list[object]:
@@ -234,7 +237,7 @@ _MAKERS: dict[str, Maker] = {
     "now": lambda a: cel.Timestamp(a.facts.at_ms * 1_000_000),
     "agent.id": lambda a: a.facts.caller.agent,
     "agent.level": lambda a: str(a.facts.caller.level),
-    "agent.rank": lambda a: a.facts.caller.level.rank,
+    "agent.rank": lambda a: _RANK[a.facts.caller.level],
     "caller.tenant": lambda a: a.facts.caller.tenant,
     "conversation.id": lambda a: a.facts.session.id,
     "conversation.turn": lambda a: a.facts.session.turn,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.documents import Problems, Source, check, read
+from proxy.documents import Problems, Source, by_place, check, read
 from proxy.policy.cases import Case, cases
 from proxy.policy.compile import PolicyProblems, schema
 from proxy.policy.decide import Explained, PolicySet
@@ -64,7 +64,7 @@ def run_tests(tests: Sequence[Source], load: Load) -> Report:
                 else:
                     files.append((policies, cases(text, problems)))
     if problems.found:
-        raise PolicyProblems(problems.found)
+        raise PolicyProblems(sorted(problems.found, key=by_place))
     return _report(files)
 
 
