@@ -29,6 +29,8 @@ from proxy.terms import Head, Json, RawRequest
 from proxy.upstream import UpstreamSettings, open_upstream
 
 BEATS_PER_LEASE = 3
+PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
+"""Where the simulated model is said to be while nothing is served."""
 
 
 class SystemClock:

@@ -9,7 +9,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -383,28 +383,21 @@ class _Builder:
     # policies and the guards that they read
 
     def _guards(self, policies: list[Path]) -> dict[str, Guard]:
-        """Create each guard that a pack has a file for: `topics.yaml` beside a policy teaches the guard `topics`."""
-        guards: dict[str, Guard] = {}
-        for name in plugins.names("guards"):
-            paths = [path.with_name(f"{name}.yaml") for path in policies]
-            sources = [source for path in dict.fromkeys(paths) if path.exists() and (source := self._source(path))]
-            if sources:
-                try:
-                    guards[name] = plugins.load("guards", name).create(sources)
-                except ConfigError as error:
-                    self._problems.found += error.problems
-        return guards
+        try:
+            return guards_of(policies)
+        except ConfigError as error:
+            self._problems.found += error.problems
+            return {}
 
     def _policies(self) -> tuple[dict[str, Guard], policy.PolicySet | None]:
         files = [path for index, pattern in enumerate(self._config.policies) for path in self._found(index, pattern)]
         sources = [source for path in dict.fromkeys(files) if (source := self._source(path)) is not None]
         guards = self._guards(files)
         routes = {*self._config.models, *self._config.pools}
-        functions = policy.Functions(tokens=accounting.estimate, window_key=_window_key)
         try:
             policies = policy.load(
                 sources,
-                functions=functions,
+                functions=FUNCTIONS,
                 guards={name: guard.labels for name, guard in guards.items()},
                 routes=routes,
             )
@@ -421,15 +414,48 @@ class _Builder:
 
     def _source(self, path: Path) -> Source | None:
         try:
-            name = os.path.relpath(path)
-            return Source(path=name, text=path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            self._problems.add(self._at("policies"), f"{path} cannot be read: {_reason(error)}")
+            return source_of(path)
+        except ConfigError as error:
+            self._problems.found += error.problems
             return None
+
+
+def policies_of(paths: Sequence[Path]) -> policy.PolicySet:
+    """Compile policy files by themselves, with the guards of their packs; raise ConfigError or PolicyProblems."""
+    guards = guards_of(paths)
+    return policy.load(
+        [source_of(path) for path in paths],
+        functions=FUNCTIONS,
+        guards={name: guard.labels for name, guard in guards.items()},
+    )
+
+
+def guards_of(policies: Sequence[Path]) -> dict[str, Guard]:
+    """Create each guard that a pack has a file for: `topics.yaml` beside a policy teaches the guard `topics`."""
+    guards: dict[str, Guard] = {}
+    for name in plugins.names("guards"):
+        paths = dict.fromkeys(path.with_name(f"{name}.yaml") for path in policies)
+        sources = [source_of(path) for path in paths if path.exists()]
+        if sources:
+            guards[name] = plugins.load("guards", name).create(sources)
+    return guards
+
+
+def source_of(path: Path) -> Source:
+    """Read a file, named as seen from the working folder; raise ConfigError."""
+    name = os.path.relpath(path)
+    try:
+        return Source(path=name, text=path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{name}: cannot be read: {_reason(error)}"]) from error
 
 
 def _window_key(window: str, zone: str, at_ms: int) -> str:
     return accounting.window_key(accounting.Window(window), at_ms, accounting.zone_named(zone))
+
+
+FUNCTIONS = policy.Functions(tokens=accounting.estimate, window_key=_window_key)
+"""What policies can compute with the help of other rooms."""
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from proxy.cli import keys, price, records, serve
+from proxy.cli import keys, policies, price, records, serve
 from proxy.errors import ConfigError
+from proxy.policy import PolicyProblems
 
-COMMANDS = (serve, records, price, keys)
+COMMANDS = (serve, policies, records, price, keys)
 """Each module adds its commands to the parser; a command's `run` returns the exit status."""
 
 EXAMPLES = """examples:
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return int(chosen.run(chosen))
-    except ConfigError as error:
+    except (ConfigError, PolicyProblems) as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         count = len(error.problems)

@@ -1,0 +1,125 @@
+"""Owns `handrail check` and `handrail test`: is it right, before it serves."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy import accounting, app, config, policy
+from proxy.cli.paint import paint, rows
+from proxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+TESTS_FILE = "tests.yaml"
+DEFAULT_CONFIG = Path("handrail.yaml")
+
+
+def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the two commands."""
+    check = commands.add_parser(
+        "check",
+        help="say everything that is wrong with a configuration and its policies",
+        description="Load a configuration and its policies as `serve` would, without serving.",
+    )
+    check.add_argument("--config", type=Path, help=f"default: {DEFAULT_CONFIG} if there is one, else the defaults")
+    check.add_argument("--rules", action="store_true", help="print every rule in its lowered form")
+    check.set_defaults(run=run_check)
+    test = commands.add_parser(
+        "test",
+        help="run the policies' own tests",
+        description="Run policy tests: files, or folders whose tests.yaml files are found. "
+        "Exit 0 if all pass, 1 if one fails or there is none, 2 if a file is wrong.",
+    )
+    test.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    test.add_argument("--coverage", action="store_true", help="demand a case for each outcome of each rule and guard")
+    test.add_argument("--json", action="store_true", help="one JSON object with every case")
+    test.set_defaults(run=run_test)
+
+
+def run_check(chosen: argparse.Namespace) -> int:
+    """Load everything and say what was loaded."""
+    path = chosen.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    environment = dict(os.environ)
+    loaded = app.read_config(app.Options(path=path, environment=environment))
+    snapshot = config.build(loaded, environment, simulated_url=app.PLACEHOLDER_URL, prices=accounting.price_table())
+    policies = snapshot.policies
+    print(paint(f"{loaded.text.path} is right.", "green"))
+    print(
+        rows(
+            [
+                ("revision", snapshot.revision),
+                ("providers", ", ".join(snapshot.providers)),
+                ("models", ", ".join(snapshot.table.targets) or "none listed"),
+                ("policies", "\n".join(f"{d.name}@{d.version} ({d.path})" for d in policies.documents) or "none"),
+                ("rules", str(len(policies.rules))),
+            ]
+        )
+    )
+    for rule in policies.rules if chosen.rules else ():
+        print(_lowered(rule))
+    return 0
+
+
+def _lowered(rule: policy.Rule) -> str:
+    condition = ("unless" if rule.require else "when", rule.when)
+    pairs = [
+        ("phase", f"{rule.phase} → {rule.action} ({rule.mode}), from {rule.section} at {rule.position}"),
+        condition if rule.cap_nanousd is None else ("limit", accounting.format_usd(rule.cap_nanousd)),
+        ("tools", ", ".join(rule.tools)),
+        ("message", rule.message),
+    ]
+    return f"{paint(rule.id, 'bold')}\n{rows(pairs)}"
+
+
+def run_test(chosen: argparse.Namespace) -> int:
+    """Run the tests and print how each case went."""
+    files = [file for path in chosen.paths for file in _files(path)]
+    if not files:
+        print(f"no {TESTS_FILE} in {', '.join(map(str, chosen.paths))}", file=sys.stderr)
+        return 1
+    report = policy.run_tests([config.source_of(file) for file in files], _load)
+    good = report.passed and not (chosen.coverage and report.uncovered)
+    print(_json(report) if chosen.json else _words(report, coverage=chosen.coverage))
+    return 0 if good else 1
+
+
+def _files(path: Path) -> Sequence[Path]:
+    return sorted(path.rglob(TESTS_FILE)) if path.is_dir() else [path]
+
+
+def _load(test: str, names: Sequence[str]) -> policy.PolicySet:
+    folder = Path(test).parent
+    paths = [path for name in names for path in config.policy_files(folder, name)]
+    if not paths:
+        raise ConfigError([f"{test}: no file matches {', '.join(names)}"])
+    return config.policies_of(paths)
+
+
+def _words(report: policy.Report, *, coverage: bool) -> str:
+    lines = []
+    for result in report.results:
+        lines.append(f"{paint('pass', 'green') if result.passed else paint('FAIL', 'red')}  {result.name}")
+        lines += [f"      {result.position}: {wrong}" for wrong in result.wrong]
+        for one in result.explained:
+            lines.append(f"      {one.rule.id}: {one.outcome}{f' ({one.error})' if one.error else ''}")
+            lines += [f"        {source}  =  {value}" for source, value in one.values]
+    if coverage:
+        lines += [f"{paint('unproven', 'yellow')}  {name}" for name in report.uncovered]
+    failed = sum(not result.passed for result in report.results)
+    lines.append(f"{len(report.results) - failed} passed, {failed} failed")
+    return "\n".join(lines)
+
+
+def _json(report: policy.Report) -> str:
+    cases = [
+        {"name": r.name, "position": r.position, "phase": r.phase, "passed": r.passed, "wrong": list(r.wrong)}
+        for r in report.results
+    ]
+    return json.dumps({"passed": report.passed, "cases": cases, "uncovered": list(report.uncovered)})
