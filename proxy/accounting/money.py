@@ -26,7 +26,7 @@ def parse_scaled(value: object, places: int) -> int:
     """Return an amount times 10**places, exactly; raise ValueError for anything that is not a plain decimal,
     is negative, or is finer than that. A float counts as the decimal that it prints as."""
     text = format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)
-    found = None if isinstance(value, bool) else _DECIMAL.fullmatch(text.strip())
+    found = _DECIMAL.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"{value!r} is not an amount of dollars: write a plain decimal such as 0.15")
     whole, fraction = found[1], (found[2] or "").rstrip("0")

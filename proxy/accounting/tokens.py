@@ -132,8 +132,7 @@ class TokenCounter:
             counted = count_piece(encode, piece)
             tokens += counted.tokens
             exact = exact and clean and counted.exact
-        # Cutting inside a token can only add tokens, at most up to the bound.
-        return TokenCount(tokens if exact else min(tokens, upper_bound(text)), exact)
+        return TokenCount(tokens, exact)
 
 
 def count_piece(encode: Callable[[str], list[int]], piece: str) -> TokenCount:

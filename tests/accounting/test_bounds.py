@@ -57,7 +57,7 @@ def test_tools_add_the_providers_hidden_prompt() -> None:
     """A provider that instructs its model about tools bills those instructions."""
     tools = (ToolSpec(name="refund"),)
 
-    assert (input_bound(ask(tools=tools)) or 0) - (input_bound(ask()) or 0) == TOOL_PROMPT_TOKENS
+    assert TOOL_PROMPT_TOKENS == (input_bound(ask(tools=tools)) or 0) - (input_bound(ask()) or 0)
 
 
 def test_images_count_as_the_dearest_image_and_not_as_their_bytes() -> None:
@@ -70,7 +70,7 @@ def test_images_count_as_the_dearest_image_and_not_as_their_bytes() -> None:
     words = "messages role user content type text text what is é? reasoning None x type string null maxLength 12.5"
     expected = upper_bound(words) - words.count(" ") + words.count("what is é?") * 2
 
-    assert input_bound(ask(body, Message(role="user", media=("image_url",)))) == expected + IMAGE_TOKENS + REPLY_TOKENS
+    assert expected + IMAGE_TOKENS + REPLY_TOKENS == input_bound(ask(body, Message(role="user", media=("image_url",))))
 
 
 @pytest.mark.parametrize(

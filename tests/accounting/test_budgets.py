@@ -56,14 +56,14 @@ def test_windows_have_a_key_a_start_and_an_end(window: str, zone: str, key: str,
 
     period = period_at(Window(window), at_ms, zone_named(zone))
 
-    assert period == Period(key=key, start_ms=ms(start), end_ms=ms(end))
-    assert window_key(Window(window), at_ms, zone_named(zone)) == key
+    assert Period(key=key, start_ms=ms(start), end_ms=ms(end)) == period
+    assert key == window_key(Window(window), at_ms, zone_named(zone))
 
 
 @pytest.mark.parametrize("window", [Window.CONVERSATION, Window.NONE])
 def test_some_windows_never_end(window: Window) -> None:
     """A conversation's budget and a budget without window have one key for ever."""
-    assert period_at(window, 0) == Period(key=ENDLESS)
+    assert Period(key=ENDLESS) == period_at(window, 0)
 
 
 @given(
@@ -102,7 +102,7 @@ def check_tile(window: Window, zone: str, at_ms: int) -> None:
 
     assert period.start_ms <= at_ms < period.end_ms
     assert period_at(window, period.start_ms, tz) == period == period_at(window, period.end_ms - 1, tz)
-    assert after.start_ms == period.end_ms
+    assert period.end_ms == after.start_ms
     assert after.key != period.key
 
 
@@ -114,8 +114,8 @@ def test_days_with_a_clock_change_have_23_or_25_hours() -> None:
         period = period_at(Window.DAY, ms(day), madrid)
         return (period.end_ms or 0) - (period.start_ms or 0)
 
-    assert length("2026-03-29T12:00Z") == 23 * HOUR_MS
-    assert length("2026-10-25T12:00Z") == 25 * HOUR_MS
+    assert 23 * HOUR_MS == length("2026-03-29T12:00Z")
+    assert 25 * HOUR_MS == length("2026-10-25T12:00Z")
 
 
 @pytest.mark.parametrize("name", ["Europe/Atlantis", "", "../etc/passwd", "Europe", "a\x00b"])
@@ -128,7 +128,7 @@ def test_unknown_zones_are_refused(name: str) -> None:
 def test_known_zones_are_found() -> None:
     """UTC needs no zone database."""
     assert zone_named("utc") is UTC
-    assert zone_named("Europe/Madrid") == ZoneInfo("Europe/Madrid")
+    assert ZoneInfo("Europe/Madrid") == zone_named("Europe/Madrid")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_hold_may_reach_the_cap(amount: int, expected: bool) -> None:
 def test_nothing_fits_over_a_cap_that_is_already_exceeded() -> None:
     """A cap that was lowered below what is spent admits nothing, not even a hold of zero."""
     assert not admits(100, 101, 0, 0)
-    assert remaining(100, 101, 0) == 0
+    assert 0 == remaining(100, 101, 0)
 
 
 @given(cap=st.integers(0, 10**12), settled=st.integers(0, 10**12), reserved=st.integers(0, 10**12))
@@ -156,7 +156,7 @@ def test_remaining_is_the_largest_hold_that_fits(cap: int, settled: int, reserve
     """What remains is admitted and one more is not."""
     left = remaining(cap, settled, reserved)
 
-    assert admits(cap, settled, reserved, left) == (settled + reserved <= cap)
+    assert (settled + reserved <= cap) is admits(cap, settled, reserved, left)
     assert not admits(cap, settled, reserved, left + 1)
 
 

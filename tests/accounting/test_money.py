@@ -27,7 +27,7 @@ from proxy.accounting.money import parse_scaled
 )
 def test_amounts_are_read_exactly(value: object, expected: int) -> None:
     """Text, integers and the floats of a YAML file all mean the decimal that a person sees."""
-    assert parse_usd(value) == expected
+    assert expected == parse_usd(value)
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_what_is_not_an_amount_is_refused(value: object, problem: str) -> None:
 )
 def test_amounts_are_written_for_people(nanousd: int, expected: str) -> None:
     """At least cents, never more digits than needed, never less than exact."""
-    assert format_usd(nanousd) == expected
+    assert expected == format_usd(nanousd)
 
 
 @given(st.integers(min_value=0, max_value=2**63 - 1))
 def test_reading_undoes_writing(nanousd: int) -> None:
     """No amount is lost between a report and a config file."""
-    assert parse_usd(format_usd(nanousd)) == nanousd
+    assert nanousd == parse_usd(format_usd(nanousd))
 
 
 def test_scale_is_the_callers() -> None:
     """Rates are read finer than amounts."""
-    assert parse_scaled("0.041666666666666664", 18) == 41_666_666_666_666_664
+    assert 41_666_666_666_666_664 == parse_scaled("0.041666666666666664", 18)

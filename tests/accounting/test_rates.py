@@ -57,7 +57,7 @@ def price(request: str = "", **usd_per_mtok: str | dict[str, str]) -> Price:
 )
 def test_cost_is_exact(rates: dict[str, str], usage: Usage, nanousd: int) -> None:
     """Each token is charged at its own rate, and the sum is rounded up once."""
-    assert price(**rates).cost(usage) == Cost(nanousd=nanousd, price="p", estimated=False)
+    assert Cost(nanousd=nanousd, price="p", estimated=False) == price(**rates).cost(usage)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_tier_applies_to_the_whole_request(input_tokens: int, nanousd: int) ->
     """Above a threshold of input every token, output too, costs the tier's rate."""
     tiered = price(input={"0": "1", "2000": "3", "1000": "2"}, output={"0": "5", "1000": "7"})
 
-    assert tiered.cost(Usage(input_tokens=input_tokens, output_tokens=1)).nanousd == nanousd
+    assert nanousd == tiered.cost(Usage(input_tokens=input_tokens, output_tokens=1)).nanousd
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_tier_applies_to_the_whole_request(input_tokens: int, nanousd: int) ->
 )
 def test_what_is_not_known_is_not_free(rates: dict[str, str], usage: Usage) -> None:
     """Tokens without a rate, and calls without a usage, have no cost rather than none."""
-    assert price(**rates).cost(usage) == Cost(nanousd=None)
+    assert Cost(nanousd=None) == price(**rates).cost(usage)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_is_not_known_is_not_free(rates: dict[str, str], usage: Usage) -> N
 )
 def test_doubtful_costs_are_flagged(rates: dict[str, str], usage: Usage, nanousd: int) -> None:
     """A cost is `estimated` when the provider did not count, contradicts itself or may hide a dearer rate."""
-    assert price(**rates).cost(usage) == Cost(nanousd=nanousd, price="p", estimated=True)
+    assert Cost(nanousd=nanousd, price="p", estimated=True) == price(**rates).cost(usage)
 
 
 @given(
@@ -169,13 +169,13 @@ def test_ceiling_takes_the_dearest_rate(bounds: tuple[int, ...], nanousd: int) -
         input={"0": "3", "1000": "20"}, cache_read="0.3", cache_write="3.75", cache_write_1h="6", output="15"
     )
 
-    assert claude.ceiling(*bounds) == nanousd
+    assert nanousd == claude.ceiling(*bounds)
 
 
 def test_ceiling_is_not_known_without_a_rate() -> None:
     """A call whose tokens have no rate cannot be bounded; one that has no such tokens can."""
     assert price(input="1", image_output="9").ceiling(10, 10) is None
-    assert price(input="1", request="0.001").ceiling(10, 0) == 1_010_000
+    assert 1_010_000 == price(input="1", request="0.001").ceiling(10, 0)
 
 
 @given(st.lists(st.tuples(AMOUNTS, st.integers(0, 10**9)), min_size=2, max_size=2))
@@ -184,9 +184,10 @@ def test_arithmetic_equals_fractions(lines: list[tuple[str, int]]) -> None:
     (usd_in, tokens_in), (usd_out, tokens_out) = lines
     exact = (Fraction(usd_in) * tokens_in + Fraction(usd_out) * tokens_out) * 1000
 
-    assert price(input=usd_in, output=usd_out).cost(
-        Usage(input_tokens=tokens_in, output_tokens=tokens_out)
-    ).nanousd == ceil(exact)
+    assert (
+        ceil(exact)
+        == price(input=usd_in, output=usd_out).cost(Usage(input_tokens=tokens_in, output_tokens=tokens_out)).nanousd
+    )
 
 
 def test_every_rate_has_one_direction() -> None:
