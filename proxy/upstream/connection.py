@@ -110,15 +110,15 @@ class Connection(BaseProtocol):
         return (self._body or EMPTY_PAYLOAD).readany()
 
     def fail(self, failure: UpstreamError) -> None:
-        """End the reply with an error, after whatever of it has already arrived, and give the socket up."""
-        self.failure = self.failure or failure
+        """Give the socket up; a reply that is not whole yet ends with this error, after what of it has arrived."""
         self._parser = None
         self.abort()
-        if self._body is not None:
-            if not self._body.is_eof():
-                self._body.feed_eof()
-        elif not self._head.done():
-            self._head.set_exception(self.failure)
+        if self._body is None:
+            if not self._head.done():
+                self._head.set_exception(failure)
+        elif not self._body.is_eof():
+            self.failure = failure
+            self._body.feed_eof()
 
     def finish(self) -> bool:
         """End the exchange; return True when the socket can take another one, else give it up."""

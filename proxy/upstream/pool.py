@@ -70,11 +70,9 @@ class Pool:
     def _expire(self) -> None:
         oldest = self._loop.time() - self._keep_s
         for key, idle in list(self._idle.items()):
-            for since, connection in idle:
-                if since <= oldest:
-                    connection.abort()
-            self._idle[key] = [item for item in idle if item[0] > oldest]
-            if not self._idle[key]:
+            while idle and idle[0][0] <= oldest:
+                idle.pop(0)[1].abort()
+            if not idle:
                 del self._idle[key]
         self._sweep = self._loop.call_later(self._keep_s, self._expire) if self._idle else None
 
@@ -94,7 +92,7 @@ class Pool:
 
     async def _dial(self, target: Target) -> Connection:
         sock = await aiohappyeyeballs.start_connection(
-            await self._resolve(target), happy_eyeballs_delay=0.25, loop=self._loop, socket_factory=_socket
+            await self._resolve(target), happy_eyeballs_delay=0.25, loop=self._loop, socket_factory=new_socket
         )
         _, connection = await self._loop.create_connection(
             lambda: Connection(self._loop, self._open),
@@ -114,8 +112,7 @@ class Pool:
 
     def _resolved(self, key: _Key, lookup: asyncio.Future[list[aiohappyeyeballs.AddrInfoType]]) -> None:
         del self._lookups[key]
-        if not lookup.cancelled():
-            lookup.exception()  # seen, also when every call that waited for it has given up
+        lookup.exception()  # seen, also when every call that waited for it has given up
 
     async def close(self) -> None:
         """Abort every connection and wait until the loop has let go of them."""
@@ -131,7 +128,8 @@ def _addresses(target: Target) -> list[aiohappyeyeballs.AddrInfoType]:
     return list(socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM))
 
 
-def _socket(info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
+def new_socket(info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
+    """Return a socket that notices a peer that is gone."""
     family, kind, proto, _, _ = info
     sock = socket.socket(family, kind, proto)
     for option in _SOCKET_OPTIONS:
