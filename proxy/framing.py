@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-LIMIT_BYTES = 16 * 1024 * 1024
+LIMIT_BYTES = 8 * 1024 * 1024
 """Most bytes of one event: what is longer cannot be judged whole, so it is not read any further."""
 
 BOM = b"\xef\xbb\xbf"
@@ -46,27 +46,29 @@ class EventDecoder:
 
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes in any slicing and return the events that they complete."""
+        events: list[Event] = []
         if self.overflowed:
-            return []
-        self._has_cr = self._has_cr or b"\r" in data
+            return events
+        if b"\r" in data:
+            self._has_cr = True
         buffer: bytes | bytearray = data
         if self._rest:
             self._rest += data
             buffer = self._rest
-        events: list[Event] = []
         start, end = 0, self._blank_line(buffer, self._scan_from)
         while end >= 0:
             if end - start > self._limit:
                 self.overflowed = True
                 return events
-            events.append(self._event(buffer, start, end))
+            events.append(self._event(bytes(buffer[start:end])))
             start, end = end, self._blank_line(buffer, end)
-        self._keep(buffer, start)
+        if start < len(buffer) or self._rest:
+            self._keep(buffer, start)
         return events
 
     def close(self) -> Event | None:
         """Return what is left when no blank line ended it; None when nothing is."""
-        return self._event(self._rest, 0, len(self._rest)) if self._rest and not self.overflowed else None
+        return self._event(bytes(self._rest)) if self._rest and not self.overflowed else None
 
     def _blank_line(self, buffer: bytes | bytearray, start: int) -> int:
         """Return where the first blank line ends, or -1. A CR at the very end may be half of a CRLF: it waits."""
@@ -81,38 +83,33 @@ class EventDecoder:
     def _keep(self, buffer: bytes | bytearray, start: int) -> None:
         if buffer is self._rest:
             del self._rest[:start]
-        elif start < len(buffer):
-            self._rest = bytearray(memoryview(buffer)[start:])
-        # Invariant: no blank line begins before this offset, so that a long event fed byte by byte is scanned once.
+        else:
+            self._rest += memoryview(buffer)[start:]
+        # Invariant: no blank line begins before this offset, so that an event fed byte by byte is scanned once.
         self._scan_from = max(0, len(self._rest) - LONGEST_BLANK_LINE + 1)
         self.overflowed = len(self._rest) > self._limit
 
-    def _event(self, buffer: bytes | bytearray, start: int, end: int) -> Event:
-        raw = bytes(buffer[start:end])
-        if not self._has_cr and self._begun and raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
+    def _event(self, raw: bytes) -> Event:
+        # By far the most events are one line of data, ended by LF.
+        if self._begun and raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and not self._has_cr:
             return Event(raw=raw, data=raw[6:-2], id=self._id)
-        lines = raw if self._begun else raw.removeprefix(BOM)
+        lines = (raw if self._begun else raw.removeprefix(BOM)).splitlines()
         self._begun = True
-        return self._parsed(raw, lines.splitlines())
+        return self._parsed(raw, lines)
 
     def _parsed(self, raw: bytes, lines: list[bytes]) -> Event:
         data: list[bytes] = []
-        kind = b""
+        kind = ""
         for line in lines:
             field, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if field == b"data":
                 data.append(value)
             elif field == b"event":
-                kind = value
+                kind = value.decode("utf-8", "replace")
             elif field == b"id" and b"\0" not in value:
                 self._id = value.decode("utf-8", "replace")
-        return Event(
-            raw=raw,
-            data=b"\n".join(data) if data else None,
-            type=kind.decode("utf-8", "replace") or "message",
-            id=self._id,
-        )
+        return Event(raw=raw, data=b"\n".join(data) if data else None, type=kind or "message", id=self._id)
 
 
 def encode(data: bytes) -> bytes:

@@ -44,11 +44,16 @@ def parse(data: bytes) -> Tree | None:
 
 def _parse_leniently(data: bytes) -> Any:
     try:
-        tree = json.loads(data.decode("utf-8-sig", "replace"))
+        tree = json.loads(data.decode("utf-8-sig", "replace"), parse_int=_number)
         # Lone surrogates cannot be encoded again, nor given to a regular expression: each becomes a `?`.
         return json.loads(json.dumps(tree, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def _number(digits: str) -> float:
+    """Read an integer of any length, as JavaScript does: Python refuses very long ones."""
+    return int(digits) if len(digits) < 20 else float(digits)
 
 
 def dump(tree: Any) -> bytes:
@@ -110,14 +115,18 @@ def _choice(entry: Any, key: str, place: int, numbers: CallNumbers | None) -> Ch
     index, reason = entry.get("index"), entry.get("finish_reason")
     if type(index) is not int:
         index = place
-    calls = _calls(part, index, numbers) if "tool_calls" in part or "function_call" in part else ()
+    if type(reason) is not str:
+        reason = ""
+    content = part.get("content")
+    if len(part) == 1 and type(content) is str:  # by far the most chunks
+        return ChoiceDelta(index=index, text=content, finish_reason=reason)
     return ChoiceDelta(
         index=index,
-        text=text(part.get("content")),
+        text=text(content),
         reasoning=reasoning(part),
         refusal=text(part.get("refusal")),
-        tool_calls=calls,
-        finish_reason=reason if type(reason) is str else "",
+        tool_calls=_calls(part, index, numbers),
+        finish_reason=reason,
     )
 
 
@@ -126,7 +135,8 @@ def text(value: Any) -> str:
     if type(value) is str:
         return value
     if type(value) is list:
-        return "".join([text(part.get("text")) for part in value if type(part) is dict])
+        texts = [part.get("text") for part in value if type(part) is dict]
+        return "".join([words for words in texts if type(words) is str])
     return ""
 
 
@@ -137,6 +147,8 @@ def reasoning(part: Tree) -> str:
 
 def _calls(part: Tree, choice: int, numbers: CallNumbers | None) -> tuple[ToolCallDelta, ...]:
     listed, legacy = part.get("tool_calls"), part.get("function_call")
+    if not listed and legacy is None:
+        return ()
     calls = []
     for place, entry in enumerate(listed if type(listed) is list else ()):
         if type(entry) is not dict:
@@ -213,6 +225,8 @@ def _object(value: Any) -> Tree:
 
 def _count(value: Any) -> int:
     """Return a claimed count within bounds; what is not a number counts as nothing."""
+    if value is None or value == 0:
+        return 0
     if type(value) is str and value.isascii() and value.isdigit():
         value = int(value[:20])
     if type(value) not in (int, float) or not value > 0:

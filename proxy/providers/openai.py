@@ -12,6 +12,7 @@ from typing import Any
 
 from proxy import openai_json
 from proxy.framing import Event, EventDecoder
+from proxy.openai_json import Tree
 from proxy.ports import Decoder
 from proxy.terms import Delta, End, Fault, Headers, ProviderSettings, Request, Secret, Target, UpstreamCall
 
@@ -19,6 +20,8 @@ AGENT = f"handrail/{metadata.version('handrail')}"
 DONE = b"[DONE]"
 RETRYABLE = frozenset({408, 409, 425, 429})
 OUR_KEY = frozenset({401, 403})
+DEEP = 500
+"""Our parsers read this many levels at least; broken JSON that could be deeper does not pass."""
 PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id")
 PASSED_PREFIX = "x-ratelimit-"
 
@@ -83,23 +86,24 @@ def _with_usage(body: Any, streamed: bool) -> Any:
 
 
 def _refused(status: int, body: bytes, headers: Mapping[str, str]) -> Fault:
-    said = _error_in(openai_json.parse(body))
+    tree = openai_json.parse(body) or {}
     theirs = 400 <= status < 500
+    said = _error_in(tree)
     return Fault(
         status=status if theirs or status == 504 else 502,
-        type=openai_json.text((said or {}).get("type")) or ("invalid_request_error" if theirs else "upstream_error"),
-        code=openai_json.text((said or {}).get("code")) or "upstream_error",
-        message=f"The provider answered with status {status}.",
+        type=openai_json.text(said.get("type")) or ("invalid_request_error" if theirs else "upstream_error"),
+        code=openai_json.text(said.get("code")) or "upstream_error",
+        message=openai_json.text(said.get("message")) or f"The provider answered with status {status}.",
         retryable=status in RETRYABLE or status >= 500,
         headers=headers,
-        body=b"" if said is None else body,
+        body=body if said is tree.get("error") else b"",
     )
 
 
-def _error_in(tree: openai_json.Tree | None) -> openai_json.Tree | None:
-    """Return the error object of a body or an event."""
-    said = tree.get("error") if tree else None
-    return (said if type(said) is dict else {"message": said}) if said else None
+def _error_in(tree: Tree) -> Tree:
+    """Return what a body or an event says went wrong; some vendors leave the `error` around it out."""
+    said = tree.get("error")
+    return said if type(said) is dict else {"message": said} if said else tree
 
 
 def _broken(code: str, message: str, *, body: bytes = b"", frame: bytes = b"") -> Fault:
@@ -121,7 +125,7 @@ class _Whole:
         tree = openai_json.parse(body)
         if tree is None:
             return [], _broken("stream_cut", "The provider's reply is not complete JSON.")
-        if _error_in(tree):
+        if tree.get("error"):
             return [], _broken("provider_error", "The provider answered with an error.", body=body)
         delta = Delta(
             frame=body,
@@ -177,10 +181,9 @@ class _Stream:
     def _chunk(self, raw: bytes, data: bytes, deltas: list[Delta]) -> None:
         tree = openai_json.parse(data)
         if tree is None:
-            # No client can read it either; it passes as it is.
-            deltas.append(Delta(frame=raw))
+            self._unreadable(raw, deltas)
             return
-        if "error" in tree and _error_in(tree):
+        if tree.get("error"):
             self._fault = _broken("provider_error", "The provider reported an error mid-reply.", body=data, frame=raw)
             return
         choices = openai_json.deltas(tree, self._numbers)
@@ -199,3 +202,10 @@ class _Stream:
                 model=model if type(model) is str else "",
             )
         )
+
+    def _unreadable(self, raw: bytes, deltas: list[Delta]) -> None:
+        """Pass what is not JSON as it is: no client can read it either, unless it is only nested too deep for us."""
+        if raw.count(b"[") + raw.count(b"{") > DEEP:
+            self._fault = _broken("event_unreadable", "The provider sent an event that cannot be judged.")
+        else:
+            deltas.append(Delta(frame=raw))

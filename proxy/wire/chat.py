@@ -90,6 +90,13 @@ class _Chat(msgspec.Struct):
     user: str | None = None
 
 
+_TOP = frozenset({*_Chat.__struct_fields__, "tool_choice", "parallel_tool_calls", "function_call"})
+_OF_MESSAGE = frozenset(_Message.__struct_fields__)
+_OF_PART = frozenset(_Part.__struct_fields__)
+_OF_TOOL = frozenset(_Tool.__struct_fields__)
+_OF_NAMED = frozenset(_Named.__struct_fields__)
+
+
 def decode(raw: RawRequest) -> Request:
     """Return the request; raise BadRequest naming the field at fault."""
     body = strict.read(raw.body)
@@ -97,6 +104,7 @@ def decode(raw: RawRequest) -> Request:
         chat = msgspec.convert(body, _Chat)
     except msgspec.ValidationError as error:
         raise _bad_field(error) from None
+    _check_spelling(body)
     options = chat.stream_options
     limits = [limit for limit in (chat.max_completion_tokens, chat.max_tokens) if limit is not None]
     return Request(
@@ -124,6 +132,31 @@ def _bad_field(error: msgspec.ValidationError) -> BadRequest:
     if missing := re.fullmatch("Object missing required field `(.*)`", what):
         where = f"{where}.{missing[1]}" if where else missing[1]
     return BadRequest(f"{where}: {what[0].lower()}{what[1:]}.", code="invalid_value", param=where)
+
+
+def _check_spelling(body: dict[str, Any]) -> None:
+    """Refuse keys that differ from one the lens reads only in case: providers written in Go read both as the same."""
+    _check_keys(body, _TOP)
+    for message in body["messages"]:
+        _check_keys(message, _OF_MESSAGE)
+        if type(message.get("content")) is list:
+            for part in message["content"]:
+                _check_keys(part, _OF_PART)
+    for tool in body.get("tools") or ():
+        _check_keys(tool, _OF_TOOL)
+        for kind in openai_json.ARGUMENTS:
+            _check_keys(tool.get(kind) or {}, _OF_NAMED)
+    for function in body.get("functions") or ():
+        _check_keys(function, _OF_NAMED)
+
+
+def _check_keys(fields: dict[str, Any], known: frozenset[str]) -> None:
+    if fields.keys() <= known:
+        return
+    for key in fields.keys() - known:
+        if key.casefold() in known:
+            message = f"The key {key!r} must be written {key.casefold()!r}: parsers differ in what they make of it."
+            raise BadRequest(message, code="ambiguous_key", param=key)
 
 
 def _message(said: _Message) -> Message:
