@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import cast
 
 import msgspec
 
@@ -58,7 +59,7 @@ class Completion:
     def usage(self) -> Json:
         """The usage object as it is reported."""
         if self._plan.usage is not None:
-            return self._plan.usage
+            return cast(Json, self._plan.usage)
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,

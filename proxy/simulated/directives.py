@@ -8,7 +8,6 @@ from __future__ import annotations
 import msgspec
 
 from proxy.simulated.filling import Tree, tree
-from proxy.terms import Json
 
 KEY = "simulate"
 
@@ -17,7 +16,7 @@ class ToolDirective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A tool call to make: arguments as an object, or as a string that is sent as it stands, valid JSON or not."""
 
     name: str
-    arguments: dict[str, Json] | str = {}
+    arguments: dict[str, object] | str = {}
 
 
 class Directives(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +30,7 @@ class Directives(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """End with this finish reason."""
     reasoning_tokens: int = 0
     """Claim to have thought this much."""
-    usage: dict[str, Json] | None = None
+    usage: dict[str, object] | None = None
     """Report this usage, true or not."""
     no_usage: bool = False
     """Report no usage at all."""

@@ -179,7 +179,7 @@ def _answer(body: Tree, plan: Directives) -> model.Answer:
     return model.respond(body) if plan.text is None else model.Answer(text=plan.text)
 
 
-def _text(arguments: dict[str, Json] | str) -> str:
+def _text(arguments: dict[str, object] | str) -> str:
     return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
 
 
