@@ -14,11 +14,9 @@ from proxy.terms import Json
 
 def function(name: str, **properties: str) -> Json:
     """Build a tool whose properties are all required."""
-    schema = {
-        "type": "object",
-        "properties": {k: {"type": v} for k, v in properties.items()},
-        "required": [*properties],
-    }
+    types: dict[str, Json] = {name: {"type": kind} for name, kind in properties.items()}
+    required: list[Json] = [*properties]
+    schema: Json = {"type": "object", "properties": types, "required": required}
     return {"type": "function", "function": {"name": name, "parameters": schema}}
 
 
@@ -26,6 +24,7 @@ LOOKUP = function("lookup_order", order_id="string")
 REFUND = function("issue_refund", order_id="string", amount="number")
 CANCEL = function("cancel_order", order_id="string", reason="string")
 SEARCH = function("search_faq", query="string")
+DAYS = " It reaches you in three to five days."
 TOOLS: Json = [LOOKUP, REFUND, CANCEL, SEARCH]
 
 
@@ -161,8 +160,8 @@ def after(tool: str, result: Json, text: str = "Refund order A1001", tools: Json
         pytest.param("lookup_order", {"order_id": "A1", "status": "shipped", "eta": "Monday"},
                      "Order A1 is shipped, expected on Monday.", id="status"),
         pytest.param("lookup_order", {"status": "lost"}, "Order A1001 is lost.", id="status without more"),
-        pytest.param("issue_refund", {"ok": True, "amount": 12.5},
-                     "I have issued a refund of $12.50 for order A1001. It reaches you in three to five days.", id="sum"),
+        pytest.param("issue_refund", {"amount": 12.5}, "I have issued a refund of $12.50 for order A1001." + DAYS,
+                     id="refund"),
         pytest.param("cancel_order", {"ok": True}, "Order A1001 has been cancelled.", id="cancelled"),
         pytest.param("search_faq", {"answer": "Within 30 days."}, "Within 30 days.", id="an answer"),
         pytest.param("search_faq", {"results": [{"text": "Yes."}]}, "Yes.", id="results"),
