@@ -12,31 +12,36 @@ from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
-from jsonschema import Draft202012Validator, SchemaError, ValidationError, validators
+from jsonschema import Draft202012Validator, ValidationError, validators
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from proxy import cel
 from proxy.policy.patterns import compiled
+from proxy.policy.schemas import unsound
 from proxy.terms import Json
 
 MAX_SCHEMA_BYTES = 32 * 1024
 MAX_ARGUMENT_CHARACTERS = 64 * 1024
-MAX_STEPS = 20_000
+MAX_STEPS = 5_000
+REFERENCE_STEPS = 10
+"""What following a reference costs beside trying any other keyword."""
 KEPT_SCHEMAS = 256
 
+PARSE_UNITS = 131_072
+"""What one decision may spend on reading JSON: a unit reads four characters, so half a megabyte."""
+
 _PARSER = cel.compile("json(text)", variables={"text"})
-_PARSE_UNITS = 1_000_000
 
 
-def parse(text: str) -> object:
+def parse(text: str, budget: cel.Budget) -> object:
     """Return the value of strict JSON (no duplicate keys, no NaN, no number that cannot be held); raise CelError."""
-    return _PARSER.evaluate({"text": text}, cel.Budget(_PARSE_UNITS))
+    return _PARSER.evaluate({"text": text}, budget)
 
 
-def parse_object(text: str) -> dict[str, object]:
+def parse_object(text: str, budget: cel.Budget) -> dict[str, object]:
     """Return the arguments of a call; raise CelError unless they are one strict JSON object."""
-    value = parse(text)
+    value = parse(text, budget)
     if isinstance(value, dict):
         return cast("dict[str, object]", value)
     raise cel.CelError("invalid_argument", "the arguments are not a JSON object")
@@ -45,13 +50,14 @@ def parse_object(text: str) -> dict[str, object]:
 class Arguments(Mapping[str, object]):
     """Show a call's arguments as a map that is parsed on first reading; reading broken ones raises CelError."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, budget: cel.Budget) -> None:
         self._text = text
+        self._budget = budget
         self._value: dict[str, object] | None = None
 
     def _parsed(self) -> dict[str, object]:
         if self._value is None:
-            self._value = parse_object(self._text)
+            self._value = parse_object(self._text, self._budget)
         return self._value
 
     def __getitem__(self, name: str) -> object:
@@ -90,13 +96,12 @@ class _Steps:
 def _checker(encoded: bytes) -> Callable[[object], bool]:
     """Compile a schema; one that is not valid gives a checker that always fails."""
     schema, steps = msgspec.json.decode(encoded), _Steps()
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return _failing(f"the tool's schema is not valid: {error.message}")
-    validator = _validator(schema, steps)
+    wrong = unsound(schema)
+    validator = None if wrong else _validator(schema, steps)
 
     def check(arguments: object) -> bool:
+        if validator is None:
+            raise cel.CelError("invalid_argument", f"the tool's schema is not valid: {wrong}")
         steps.left = MAX_STEPS
         try:
             return bool(validator.is_valid(arguments))
@@ -107,24 +112,18 @@ def _checker(encoded: bytes) -> Callable[[object], bool]:
 
 
 def _validator(schema: object, steps: _Steps) -> Any:
-    counted = {name: _counted(keyword, steps) for name, keyword in _KEYWORDS.items()}
+    costs = {"$ref": REFERENCE_STEPS, "$dynamicRef": REFERENCE_STEPS}
+    counted = {name: _counted(keyword, steps, costs.get(name, 1)) for name, keyword in _KEYWORDS.items()}
     extend: Callable[..., Any] = validators.extend
     return extend(Draft202012Validator, counted)(schema, registry=Registry())
-
-
-def _failing(message: str) -> Callable[[object], bool]:
-    def check(_: object) -> bool:
-        raise cel.CelError("invalid_argument", message)
-
-    return check
 
 
 _Keyword = Callable[[Any, Any, Any, Any], "Iterator[ValidationError] | None"]
 
 
-def _counted(keyword: _Keyword, steps: _Steps) -> _Keyword:
+def _counted(keyword: _Keyword, steps: _Steps, cost: int) -> _Keyword:
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-        steps.take(1)
+        steps.take(cost)
         yield from keyword(validator, value, instance, schema) or ()
 
     return check

@@ -65,8 +65,9 @@ def schema(name: str) -> bytes:
 
 
 def _documents(source: Source, problems: Problems) -> Iterator[Text]:
+    before = len(problems.found)
     texts = read(source, problems)
-    if not texts and not source.text.strip():
+    if not texts and len(problems.found) == before:
         problems.add(f"{source.path}:1:1", "this file holds no policy")
     for text in texts:
         if check(text, schema("schema.json"), problems):

@@ -6,10 +6,10 @@ In: Facts. Out: an activation for CEL. Never: work for a variable that no rule r
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from proxy import cel
-from proxy.policy.arguments import Arguments, conforms, parse, parse_object
+from proxy.policy.arguments import PARSE_UNITS, Arguments, conforms, parse, parse_object
 from proxy.terms import Facts, GuardResult, Level, Message, Phase, Reply, Request, ToolCall, Totals
 
 NANO = 10**9
@@ -29,11 +29,12 @@ GUARD_FIELDS = ("flagged", "label", "score", "spans", "reason")
 class Activation(dict[str, object]):
     """All variables of one evaluation by their dotted names (`request.model`), each made on first reading."""
 
-    __slots__ = ("facts", "makers")
+    __slots__ = ("facts", "makers", "parsing")
 
     def __init__(self, facts: Facts, makers: Mapping[str, Maker]) -> None:
         self.facts = facts
         self.makers = makers
+        self.parsing = cel.Budget(PARSE_UNITS)
 
     def __missing__(self, name: str) -> object:
         maker = self.makers.get(name)
@@ -94,21 +95,22 @@ def _system(activation: Activation) -> str:
 
 
 def _messages(activation: Activation) -> list[object]:
-    return [_message(number, message) for number, message in enumerate(activation.facts.request.messages)]
+    messages = activation.facts.request.messages
+    return [_message(number, message, activation.parsing) for number, message in enumerate(messages)]
 
 
-def _message(number: int, message: Message) -> dict[str, object]:
+def _message(number: int, message: Message, parsing: cel.Budget) -> dict[str, object]:
     return {
         "index": number,
         "role": message.role,
         "text": message.text,
-        "tool_calls": _calls(message.tool_calls),
+        "tool_calls": _calls(message.tool_calls, parsing),
         "tool_call_id": message.tool_call_id,
     }
 
 
-def _calls(calls: tuple[ToolCall, ...]) -> list[object]:
-    return [{"id": call.id, "name": call.name, "args": Arguments(call.arguments)} for call in calls]
+def _calls(calls: tuple[ToolCall, ...], parsing: cel.Budget) -> list[object]:
+    return [{"id": call.id, "name": call.name, "args": Arguments(call.arguments, parsing)} for call in calls]
 
 
 def _tokens_est(activation: Activation) -> int:
@@ -127,23 +129,27 @@ def _tool_counts(activation: Activation) -> dict[str, int]:
 
 
 def _tool_results(activation: Activation) -> list[object]:
-    return list(_results(activation.facts.request))
+    return list(_results(activation))
 
 
-def _results(request: Request) -> Iterator[dict[str, object]]:
+def _results(activation: Activation) -> Iterator[dict[str, object]]:
     called: dict[str, str] = {}
-    for message in request.messages:
+    for message in activation.facts.request.messages:
         for call in message.tool_calls:
             called[call.id] = call.name
         if message.role == "tool":
             name = called.get(message.tool_call_id, "")
-            yield {"tool": name, "call_id": message.tool_call_id, "json": _json(message.text), "text": message.text}
+            value = _json(message.text, activation.parsing)
+            yield {"tool": name, "call_id": message.tool_call_id, "json": value, "text": message.text}
 
 
-def _json(text: str) -> object:
+def _json(text: str, parsing: cel.Budget) -> object:
+    """Return the value of a result that is strict JSON, else null; what is too much to read is an error."""
     try:
-        return parse(text)
-    except cel.CelError:
+        return parse(text, parsing)
+    except cel.CelError as error:
+        if error.kind == "budget":
+            raise
         return None
 
 
@@ -171,7 +177,7 @@ def _registered(activation: Activation) -> bool:
 def _schema_ok(activation: Activation) -> bool:
     call, specs = _tool(activation), activation.facts.request.tools
     schemas = [spec.schema for spec in specs if spec.name == call.name]
-    arguments = parse_object(call.arguments)
+    arguments = cast("dict[str, object]", activation["tool.args"])
     return bool(schemas) and all(conforms(arguments, call.arguments, schema) for schema in schemas)
 
 
@@ -212,8 +218,7 @@ def _of_guard(guard: str) -> Iterator[tuple[str, Maker]]:
 
 def _field(whole: str, field: str) -> Maker:
     def make(activation: Activation) -> object:
-        found: Mapping[str, object] = activation[whole]  # type: ignore[assignment]  # made just above
-        return found[field]
+        return cast("dict[str, object]", activation[whole])[field]
 
     return make
 
@@ -258,7 +263,7 @@ _MAKERS: dict[str, Maker] = {
     "tool.name": lambda a: _tool(a).name,
     "tool.id": lambda a: _tool(a).id,
     "tool.index": lambda a: _tool(a).index,
-    "tool.args": lambda a: parse_object(_tool(a).arguments),
+    "tool.args": lambda a: parse_object(_tool(a).arguments, a.parsing),
     "tool.args_raw": lambda a: _tool(a).arguments,
     "tool.valid_json": _valid_json,
     "tool.registered": _registered,
@@ -268,7 +273,7 @@ _MAKERS: dict[str, Maker] = {
     "response.finish_reason": lambda a: _response(a).finish_reason,
     "response.refusal": lambda a: _response(a).refusal,
     "response.reasoning": lambda a: _response(a).reasoning,
-    "response.tool_calls": lambda a: _calls(_response(a).tool_calls),
+    "response.tool_calls": lambda a: _calls(_response(a).tool_calls, a.parsing),
     "spend.request": _of_request,
     "spend.request.est_usd": lambda a: _usd(a.facts.spend.est_nanousd, "est_usd"),
     "spend.request.max_usd": lambda a: _usd(a.facts.spend.max_nanousd, "max_usd"),

@@ -201,7 +201,7 @@ class _Lowering:
             phase=phase,
             action=action,
             mode=self._mode(entry),
-            on_error=OnError(entry.get("onError", self._spec.get("onError", "deny"))),
+            on_error=self._on_error(entry),
             on_deny=OnDeny(entry.get("onDeny", self._spec.get("onDeny", "reply"))),
             priority=self._spec.get("priority", PRIORITY),
             severity=entry.get("severity", ""),
@@ -212,6 +212,9 @@ class _Lowering:
         digest = digest_of(msgspec.to_builtins(rule))
         rule = msgspec.structs.replace(rule, digest=digest, position=self._text.at(at))
         return Lowered(rule=rule, when_at=when_at, message_at=(*at, "messageExpression"))
+
+    def _on_error(self, entry: Mapping[str, Any]) -> OnError:
+        return OnError(entry.get("onError", self._spec.get("onError", "deny")))
 
     def _mode(self, entry: Mapping[str, Any]) -> Mode:
         """Return the mode that acts least: an entry can only weaken its policy's."""
@@ -386,6 +389,8 @@ class _Lowering:
         for unfit, where in _unfit(entry, phase, action):
             self._wrong((*at, unfit) if unfit in entry else at, where)
         hold = entry.get("stream", "hold" if action is Verdict.DENY else "after") == "hold"
+        if hold and action is not Verdict.DENY and self._on_error(entry) is OnError.ALLOW:
+            self._wrong((*at, "stream"), "`stream: hold` changes nothing here: this rule never withholds a reply")
         yield self._lowered(
             entry,
             at,
