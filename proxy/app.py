@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from proxy.server.data import DataPlane
 from proxy.server.health import Health, Heartbeat
 from proxy.snapshot import Limits, Snapshot
 from proxy.stores import sqlite
-from proxy.telemetry import RuleCounts, Telemetry, TelemetrySettings, log, open_telemetry
+from proxy.telemetry import RuleCounts, Telemetry, TelemetrySettings, log, open_log, open_telemetry
 from proxy.terms import Head, Json, RawRequest
 from proxy.upstream import UpstreamSettings, open_upstream
 
@@ -153,12 +154,16 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
     store = await stack.enter_async_context(
         sqlite.open(sqlite.Settings(path=str(state), lease_ms=int(limits.lease_s * 1000)))
     )
+    stack.enter_context(open_log(settings.telemetry.log_level, sys.stderr))
     telemetry = stack.enter_context(
         open_telemetry(
             TelemetrySettings(
                 otlp_endpoint=settings.telemetry.otlp_endpoint,
                 sample=settings.telemetry.sample,
+                in_flight=lambda: len(house.open_holds),
                 records_pending=lambda: store.backlog,
+                config_stale=lambda: bool(here.stale),
+                policy_digest=lambda: house.snapshot.policies.digest,
             )
         )
     )

@@ -169,6 +169,8 @@ def _text(source: Source, environment: Mapping[str, str], problems: Problems) ->
         raise ConfigError([f"{source.path}:1:1: a config is one YAML mapping"])
     text = texts[0]
     value = _substituted(text.value, (), text, environment, problems)
+    if problems.found:
+        raise ConfigError(problems.found)
     return msgspec.structs.replace(text, value=value)
 
 
@@ -339,7 +341,12 @@ class _Builder:
             ceiling = self._table.with_overrides({"ceiling": unknown.ceiling}).find("", "ceiling", 0)
 
         def price(target: Target, at_ms: int) -> Price | None:
-            return prices.find(books[target.provider], target.model, at_ms, alias=target.alias) or ceiling
+            book, model = books[target.provider], target.model
+            return (
+                prices.find(book, model, at_ms, alias=target.alias)
+                or prices.find(book, model, at_ms, alias=f"{target.provider}/{model}")
+                or ceiling
+            )
 
         return price
 
