@@ -24,8 +24,8 @@ from proxy.terms import Json
 MAX_SCHEMA_BYTES = 32 * 1024
 MAX_ARGUMENT_CHARACTERS = 64 * 1024
 MAX_STEPS = 5_000
-REFERENCE_STEPS = 10
-"""What following a reference costs beside trying any other keyword."""
+DEAR = {"$ref": 10, "$dynamicRef": 10, "uniqueItems": 50}
+"""Keywords that cost more steps than one."""
 KEPT_SCHEMAS = 256
 
 PARSE_UNITS = 131_072
@@ -112,8 +112,7 @@ def _checker(encoded: bytes) -> Callable[[object], bool]:
 
 
 def _validator(schema: object, steps: _Steps) -> Any:
-    costs = {"$ref": REFERENCE_STEPS, "$dynamicRef": REFERENCE_STEPS}
-    counted = {name: _counted(keyword, steps, costs.get(name, 1)) for name, keyword in _KEYWORDS.items()}
+    counted = {name: _counted(name, keyword, steps) for name, keyword in _KEYWORDS.items()}
     extend: Callable[..., Any] = validators.extend
     return extend(Draft202012Validator, counted)(schema, registry=Registry())
 
@@ -121,12 +120,19 @@ def _validator(schema: object, steps: _Steps) -> Any:
 _Keyword = Callable[[Any, Any, Any, Any], "Iterator[ValidationError] | None"]
 
 
-def _counted(keyword: _Keyword, steps: _Steps, cost: int) -> _Keyword:
+def _counted(name: str, keyword: _Keyword, steps: _Steps) -> _Keyword:
+    dear = DEAR.get(name, 1)
+
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-        steps.take(cost)
+        offered, given = _size(value), _size(instance)
+        steps.take(dear + offered // 16 + given // 256 + (offered * given if name == "patternProperties" else 0))
         yield from keyword(validator, value, instance, schema) or ()
 
     return check
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, str | list | dict) else 0
 
 
 def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
