@@ -24,9 +24,10 @@ from typing import Any, cast
 import openai
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
-from proxy.cli.paint import paint
-from proxy.cli.records import explained
+from proxy.accounting import format_usd
+from proxy.cli.paint import paint, rows
 from proxy.stores.sqlite import Reader
+from proxy.terms import Decision, Exchange
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = {"listen": 8421, "health_listen": 8422, "admin_listen": 8423}
@@ -169,11 +170,36 @@ def play(title: str, stream: bool, said: list[str], records: Reader) -> None:
         print(f"   customer {text}")
         answer = agent.says(text, stream=stream)
         print(f"   agent    {answer}")
-    for decision in agent.calls:
-        print(explained(record(records, decision.partition("-")[0])))
+    for number, decision in enumerate(agent.calls, 1):
+        print(f"   call {number}\n{brief(record(records, decision.partition('-')[0]))}")
 
 
-def record(records: Reader, exchange_id: str) -> Any:
+def brief(exchange: Exchange) -> str:
+    """Say in five lines what `handrail explain` says in full."""
+    decided, why = zip(*map(decision_in_words, exchange.decisions), strict=True)
+    route = exchange.route
+    saved = f", saves {format_usd(route.saved_nanousd)}" if route and route.saved_nanousd > 0 else ""
+    tokens = sum(attempt.usage.input_tokens + attempt.usage.output_tokens for attempt in exchange.attempts)
+    cost = "unknown" if exchange.cost.nanousd is None else format_usd(exchange.cost.nanousd)
+    return rows(
+        [
+            ("decided", "; ".join(decided)),
+            ("why", "\n".join(filter(None, why)) or "no rule matched"),
+            ("routed", f"{route.targets[0].alias} ({route.reason}{saved})" if route else "nowhere: it never left"),
+            ("cost", f"{cost} for {tokens} tokens"),
+            ("recorded", f"{exchange.state}, HTTP {exchange.status}; handrail explain {exchange.id}"),
+        ],
+        indent="     ",
+    )
+
+
+def decision_in_words(decision: Decision) -> tuple[str, str]:
+    """Say what a decision was, and which rules led to it."""
+    what = f"{decision.phase}: {paint(decision.verdict, 'yellow' if decision.verdict == 'deny' else 'green')}"
+    return what, ", ".join(f"{hit.id}{f' ({hit.error})' if hit.error else ''}" for hit in decision.rules)
+
+
+def record(records: Reader, exchange_id: str) -> Exchange:
     """Return the finished record of a call; it is written just after the reply has left."""
     until = time.monotonic() + READY_S
     while time.monotonic() < until:
@@ -188,7 +214,7 @@ def record(records: Reader, exchange_id: str) -> Any:
 def handrail(config: Path) -> Iterator[None]:
     """Run `handrail serve` with a config until the block ends."""
     command = [sys.executable, "-m", "proxy", "serve", "--config", str(config)]
-    with subprocess.Popen(command, cwd=ROOT) as process:
+    with subprocess.Popen(command, cwd=ROOT) as process:  # noqa: S603 - our own program
         try:
             wait_ready(process)
             yield

@@ -63,13 +63,14 @@ class Books:
         return self._snapshot.price(target, self._draft.at_ms)
 
     def quote(self, target: Target) -> Quote:
-        """Estimate what the call costs at a target, and the most it can cost; the body's bytes bound its tokens."""
+        """Estimate what the call costs at a target, and the most it can cost (None: not known, or without a bound)."""
         price = self.price(target)
         if price is None:
             return Quote(target=target, est_nanousd=None, max_nanousd=None)
         most = self.most_output(target)
         likely = Usage(input_tokens=self._body_bytes // 4, output_tokens=min(most, LIKELY_OUTPUT))
-        ceiling = price.ceiling(self._body_bytes, most, self.request.choices)
+        bound = accounting.input_bound(self.request) or target.context
+        ceiling = price.ceiling(bound, most, self.request.choices) if bound else None
         return Quote(target=target, est_nanousd=price.cost(likely).nanousd, max_nanousd=ceiling)
 
     def most_output(self, target: Target) -> int:
@@ -98,7 +99,7 @@ class Books:
     async def reserve(self, target: Target, number: int, call: UpstreamCall) -> None:
         """Hold money under every limit and write DISPATCHED; return only when a crash can lose neither."""
         draft, limits = self._draft, self.limits
-        held = self._to_hold(target, limits)
+        held = self._to_hold(target)
         pairs = [*self.counters(), *((limit.scope, limit.window) for limit in limits if limit.scope != ONE_CALL)]
         attempt = Attempt(
             number=number,
@@ -119,14 +120,17 @@ class Books:
         await self._house.records.dispatch(replace(record, state=State.DISPATCHED, attempts=sent))
         draft.attempts[-1] = attempt
 
-    def _to_hold(self, target: Target, limits: Sequence[Limit]) -> int:
+    def _to_hold(self, target: Target) -> int:
+        """Return what must be held; raise NoRoute where a call may cost more than anybody can tell."""
+        name = f"{target.provider}/{target.model}"
+        if self.price(target) is None and (self.limits or self._snapshot.unknown_price == "deny"):
+            raise NoRoute(f"No price is known for {name}: set `prices` or `unknown_price`.", code="price_unknown")
+        if not self.limits:
+            return 0
         most = self.quote(target).max_nanousd
-        if most is None and (limits or self._snapshot.unknown_price == "deny"):
-            raise NoRoute(
-                f"No price is known for {target.provider}/{target.model}: set `prices` or `unknown_price`.",
-                code="price_unknown",
-            )
-        return most or 0 if limits else 0
+        if most is None:
+            raise NoRoute(f"What this call may cost at {name} has no bound: set its `context`.", code="cost_unbounded")
+        return most
 
     async def _hold(self, attempt: Attempt, limits: Sequence[Limit]) -> None:
         counted = tuple(limit for limit in limits if limit.scope != ONE_CALL)
