@@ -33,6 +33,8 @@ from .nodes import (
 
 Evaluator = Callable[[Mapping[str, object], Budget], object]
 _AT: Any = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
+# With text on one side, Python's equality is CEL's and its cost is bounded by the literal.
+_EQUALITY: dict[str, ast.cmpop] = {"==": ast.Eq(), "!=": ast.NotEq()}
 _CONSTANTS = (str, int, float, bool, bytes, type(None))
 
 
@@ -52,6 +54,10 @@ def _name(name: str) -> ast.expr:
 
 def _constant(value: Any) -> ast.expr:
     return ast.Constant(value, **_AT)
+
+
+def _is_text(node: Node) -> bool:
+    return isinstance(node, Literal) and node.kind == "string"
 
 
 def _tuple(elements: Iterable[ast.expr]) -> ast.expr:
@@ -117,7 +123,13 @@ class _Fast:
     # Access
 
     def visit_select(self, node: Select) -> ast.expr:
-        return self.call(operators.select, self.visit(node.operand), _constant(node.field))
+        """Return a read that needs no call where a loop variable holds a plain dict."""
+        operand, field = self.visit(node.operand), _constant(node.field)
+        read = self.call(operators.select, operand, field)
+        if not isinstance(node.operand, Local):
+            return read
+        plain = ast.Compare(self.call(type, operand), [ast.Is()], [self.bound(dict)], **_AT)
+        return ast.IfExp(plain, ast.Subscript(operand, field, ast.Load(), **_AT), read, **_AT)
 
     def visit_has(self, node: Has) -> ast.expr:
         return self.call(operators.has, self.visit(node.operand), _constant(node.field))
@@ -128,8 +140,13 @@ class _Fast:
     # Operators and calls
 
     def visit_operation(self, node: Operation) -> ast.expr:
-        table = operators.BINARY if len(node.operands) == 2 else operators.UNARY
-        return self.call(table[node.operator], _BUDGET, *map(self.visit, node.operands))
+        if node.operator == "!":
+            return ast.UnaryOp(ast.Not(), self.condition(node.operands[0]), **_AT)
+        operands = [self.visit(operand) for operand in node.operands]
+        if node.operator in _EQUALITY and any(_is_text(operand) for operand in node.operands):
+            return ast.Compare(operands[0], [_EQUALITY[node.operator]], operands[1:], **_AT)
+        operate = operators.BINARY[node.operator] if len(operands) == 2 else operators.negative
+        return self.call(operate, _BUDGET, *operands)
 
     def visit_invoke(self, node: Invoke) -> ast.expr:
         function = node.function
@@ -193,11 +210,11 @@ class _Exact(_Fast):
 
     def visit_logic(self, node: Logic) -> ast.expr:
         decide = logic.any_of if node.operator == "||" else logic.all_of
-        return self.call(decide, _tuple(map(self.thunk, node.terms)))
+        return self.call(decide, _BUDGET, _tuple(map(self.thunk, node.terms)))
 
     def quantified(self, node: Loop) -> ast.expr:
         decide = logic.any_of if node.macro == "exists" else logic.all_of
-        return self.call(decide, self.generator(node, self.thunk(node.element)))
+        return self.call(decide, _BUDGET, self.generator(node, self.thunk(node.element)))
 
     def thunk(self, node: Node) -> ast.expr:
         return _lambda((), self.visit(node))

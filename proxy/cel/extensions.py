@@ -45,7 +45,7 @@ def _num(_: Budget, value: Any) -> float:
 def _json(budget: Budget, text: Any) -> object:
     """Read JSON text strictly: no duplicate keys, no NaN, no lone surrogates, no number that cannot be held."""
     require_text("json", text)
-    budget.charge(1 + len(text) // 8)
+    budget.charge(8 + len(text) // 4)
     try:
         value = json.loads(
             text, object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant

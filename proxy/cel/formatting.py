@@ -27,6 +27,7 @@ def _format(budget: Budget, template: Any, values: Any) -> str:
     remaining = iter(values)
 
     def clause(match: re.Match[str]) -> str:
+        budget.charge(4)
         if match.group() == "%%":
             return "%"
         write = _CLAUSES.get(match[2])
@@ -44,7 +45,7 @@ def _format(budget: Budget, template: Any, values: Any) -> str:
 
 
 def _text(budget: Budget, value: Any, _: int = 0) -> str:
-    budget.charge(1)
+    budget.charge(4)
     match kind_of(value):
         case "list":
             return copied(budget, f"[{', '.join(_text(budget, item) for item in value)}]")

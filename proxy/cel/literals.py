@@ -3,6 +3,7 @@
 In: one token's text. Out: a value. Never: `eval`, Python's own escapes. A ValueError says what is wrong.
 """
 
+import math
 import re
 from collections.abc import Callable
 
@@ -22,7 +23,7 @@ def integer(text: str) -> int:
     number = _whole(text)
     if INT_MIN <= number <= INT_MAX:
         return number
-    raise ValueError(f"{text} does not fit an int")
+    raise ValueError(f"{text[:40]} does not fit an int")
 
 
 def unsigned(text: str) -> UInt:
@@ -30,7 +31,15 @@ def unsigned(text: str) -> UInt:
     number = _whole(text[:-1])
     if 0 <= number <= UINT_MAX:
         return UInt(number)
-    raise ValueError(f"{text} does not fit a uint")
+    raise ValueError(f"{text[:40]} does not fit a uint")
+
+
+def double(text: str) -> float:
+    """Read a double literal."""
+    number = float(text)
+    if math.isfinite(number):
+        return number
+    raise ValueError(f"{text[:40]} does not fit a double")
 
 
 def _whole(text: str) -> int:
@@ -89,7 +98,7 @@ def _number(match: re.Match[str], group: str) -> int:
 READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "INT_LIT": (integer, "int"),
     "UINT_LIT": (unsigned, "uint"),
-    "FLOAT_LIT": (float, "double"),
+    "FLOAT_LIT": (double, "double"),
     "STRING_LIT": (string, "string"),
     "BYTES_LIT": (byte_string, "bytes"),
     "BOOL_LIT": ("true".__eq__, "bool"),

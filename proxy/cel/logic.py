@@ -11,19 +11,21 @@ from .operators import truth
 from .values import kind_of
 
 Thunk = Callable[[], object]
+# An absorbed error costs what making, raising and catching it takes.
+_ABSORPTION = 12
 
 
-def any_of(thunks: Iterable[Thunk]) -> bool:
+def any_of(budget: Budget, thunks: Iterable[Thunk]) -> bool:
     """Return True if some operand is true, whatever the others do; else their first error; else False."""
-    return _decide(thunks, True)
+    return _decide(budget, thunks, True)
 
 
-def all_of(thunks: Iterable[Thunk]) -> bool:
+def all_of(budget: Budget, thunks: Iterable[Thunk]) -> bool:
     """Return False if some operand is false, whatever the others do; else their first error; else True."""
-    return _decide(thunks, False)
+    return _decide(budget, thunks, False)
 
 
-def _decide(thunks: Iterable[Thunk], decisive: bool) -> bool:
+def _decide(budget: Budget, thunks: Iterable[Thunk], decisive: bool) -> bool:
     failed: CelError | None = None
     for thunk in thunks:
         try:
@@ -31,6 +33,7 @@ def _decide(thunks: Iterable[Thunk], decisive: bool) -> bool:
                 return decisive
         except Exception as error:  # noqa: BLE001  # a view's own exception is an operand's error like any other
             failed = failed or absorbed(error)
+            budget.charge(_ABSORPTION)
     if failed is not None:
         raise failed
     return not decisive

@@ -83,8 +83,9 @@ class Name(Node, frozen=True, kw_only=True):
 
 
 class Call(Node, frozen=True, kw_only=True):
-    """Call by name, `target.name(arguments)` or `name(arguments)`; macros look like this too."""
+    """Call by name, `target.name(arguments)` or `name(arguments)`, the name at `at`; macros look like this too."""
 
+    at: int
     name: str
     target: Node | None
     arguments: tuple[Node, ...]

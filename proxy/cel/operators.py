@@ -14,11 +14,11 @@ import msgspec
 
 from .errors import Budget, CelError, no_overload
 from .values import (
+    FIELDS,
     Duration,
     Timestamp,
     UInt,
     duration,
-    fields_of,
     int64,
     kind_of,
     timestamp,
@@ -96,8 +96,8 @@ _NUMBERS = ("int", "uint", "double")
 _ORDERED = {(a, b) for a in _NUMBERS for b in _NUMBERS} | {
     (kind, kind) for kind in ("bool", "string", "bytes", "timestamp", "duration")
 }
-# The common pairs that Python orders as CEL does and whose comparison costs the same whatever the values.
-_NATIVELY_ORDERED = {(int, int), (float, float), (UInt, UInt), (Timestamp, Timestamp), (Duration, Duration)}
+# Two of one of these types Python compares as CEL does, at a cost that does not depend on the values.
+_CONSTANT_COST = {int, float, bool, UInt, Timestamp, Duration}
 
 
 def _arithmetic(operator: str) -> _Binary:
@@ -112,7 +112,8 @@ def _arithmetic(operator: str) -> _Binary:
     return operate
 
 
-def _negative(_: Budget, value: Any) -> object:
+def negative(_: Budget, value: Any) -> object:
+    """Return a number with its sign turned."""
     match kind_of(value):
         case "int":
             return int64(-value)
@@ -120,10 +121,6 @@ def _negative(_: Budget, value: Any) -> object:
             return -value
         case kind:
             raise no_overload("-", kind)
-
-
-def _not(_: Budget, value: object) -> bool:
-    return not truth(value)
 
 
 def truth(value: object) -> bool:
@@ -138,6 +135,8 @@ def truth(value: object) -> bool:
 
 def equal(budget: Budget, a: Any, b: Any) -> bool:
     """Compare any two values; different kinds are unequal, but numbers compare by value across theirs."""
+    if type(a) is type(b) and type(a) in _CONSTANT_COST:
+        return bool(a == b)
     kind, other = kind_of(a), kind_of(b)
     if kind != other:
         return kind in _NUMBERS and other in _NUMBERS and eq(*_comparable(kind, a, other, b))
@@ -173,7 +172,7 @@ def _equal_entries(budget: Budget, a: Any, b: Any) -> bool:
 
 def _ordering(operator: str, compare: Callable[[Any, Any], bool]) -> _Binary:
     def operate(budget: Budget, a: Any, b: Any) -> bool:
-        if (type(a), type(b)) in _NATIVELY_ORDERED:
+        if type(a) is type(b) and type(a) in _CONSTANT_COST:
             return compare(a, b)
         kind, other = kind_of(a), kind_of(b)
         if (kind, other) not in _ORDERED:
@@ -195,33 +194,37 @@ def _comparable(kind: str, a: Any, other: str, b: Any) -> tuple[Any, Any]:
 
 def select(value: Any, field: str) -> object:
     """Read a field of a map, or a declared field of an object."""
-    if type(value) is dict:
-        if field in value:
-            return value[field]
-        raise CelError("no_such_field", f"no such field: {field}")
-    fields = fields_of(value)
-    if fields is not None:
-        found = getattr(value, field) if field in fields else msgspec.UNSET
-        if found is not msgspec.UNSET:
+    if type(value) is not dict:
+        fields = FIELDS[type(value)]
+        if fields is not None:
+            found = getattr(value, field) if field in fields else msgspec.UNSET
+            if found is msgspec.UNSET:
+                raise no_field(field)
             return found
-    elif kind_of(value) != "map":
-        raise no_overload(f".{field}", kind_of(value))
-    elif field in value:
+        if kind_of(value) != "map":
+            raise no_overload(f".{field}", kind_of(value))
+    try:
         return value[field]
-    raise CelError("no_such_field", f"no such field: {field}")
+    except KeyError:
+        raise no_field(field) from None
+
+
+def no_field(field: str) -> CelError:
+    """Make the error for a field that is not there."""
+    return CelError("no_such_field", f"no such field: {field}")
 
 
 def has(value: Any, field: str) -> bool:
     """Tell if a map has a key, or if a declared field of an object is set (neither null nor UNSET)."""
     if type(value) is dict:
         return field in value
-    fields = fields_of(value)
+    fields = FIELDS[type(value)]
     if fields is None:
         if kind_of(value) != "map":
             raise no_overload(f"has(.{field})", kind_of(value))
         return field in value
     if field not in fields:
-        raise CelError("no_such_field", f"no such field: {field}")
+        raise no_field(field)
     return getattr(value, field) not in (None, msgspec.UNSET)
 
 
@@ -235,7 +238,7 @@ def index(budget: Budget, value: Any, key: Any) -> object:
         if found:
             return item
         raise CelError("no_such_key", f"no such key: {key!r}")
-    if fields_of(value) is not None and kind_of(key) == "string":
+    if FIELDS[type(value)] is not None and kind_of(key) == "string":
         return select(value, key)
     raise no_overload("[]", kind, kind_of(key))
 
@@ -300,7 +303,6 @@ BINARY: dict[str, Callable[..., object]] = {
     ">=": _ordering(">=", ge),
     "in": contained,
 }
-UNARY: dict[str, Callable[..., object]] = {"-": _negative, "!": _not}
 
 
 # Static kinds

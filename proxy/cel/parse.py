@@ -122,6 +122,8 @@ class _Build(Transformer[Token, Any]):
 
     def member_dot_arg(self, children: list[Any]) -> Node:
         target, _, name, *rest = children
+        if name.startswith("`"):
+            raise _Rejected(_start(name), "a name in backticks selects a field, it cannot be called")
         return _call(target.start, target, name, rest)
 
     def member_index(self, children: list[Any]) -> Node:
@@ -180,4 +182,4 @@ def _name(token: Token) -> str:
 def _call(start: int, target: Node | None, name: Token, rest: Sequence[Any]) -> Call:
     """Make a call of what follows a name: the bracket, perhaps the arguments, the other bracket."""
     arguments = rest[1] if len(rest) == 3 else ()
-    return Call(start=start, end=_end(rest[-1]), name=_name(name), target=target, arguments=arguments)
+    return Call(start=start, end=_end(rest[-1]), at=_start(name), name=_name(name), target=target, arguments=arguments)

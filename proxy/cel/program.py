@@ -31,17 +31,16 @@ class Program(msgspec.Struct, frozen=True, eq=False):
     _exact: emit.Evaluator
 
     def evaluate(self, activation: Mapping[str, object], budget: Budget) -> object:
-        """Return the value; a first run that raises anything is rerun with CEL's error-absorbing logic."""
+        """Return the value: of the fast code if it ends without an exception, else of the exact code."""
         try:
             return self._fast(activation, budget)
         except Exception as error:  # whatever a value's own code raises, an expression may absorb
             if isinstance(error, CelError) and error.kind == "budget":
                 raise
-        return self._absorbing(activation, budget)
-
-    def _absorbing(self, activation: Mapping[str, object], budget: Budget) -> object:
         try:
             return self._exact(activation, budget)
+        except CelError:
+            raise
         except Exception as error:  # one face for every failure
             raise as_cel_error(error) from error
 

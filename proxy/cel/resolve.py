@@ -1,7 +1,7 @@
 """Owns what names mean: loop variables, roots, types, functions, macros; and the type errors that are certain.
 
-In: the tree as written. Out: the resolved tree, the static references, the extension functions called; or
-CelSyntaxError. Never: an evaluation, a guess (a type error is reported only if no activation could avoid it).
+In: the tree as written. Out: the resolved tree, the static references, the functions called; or CelSyntaxError.
+Never: an evaluation, a guess (a type error is reported only if no activation could avoid it).
 """
 
 import difflib
@@ -37,6 +37,7 @@ from .operators import result_kind
 from .values import TYPES
 
 MAX_DEPTH = 128
+_CALL_WORK = 24
 # (name, arguments) -> (how rows are joined, number of loop variables).
 _MACROS = {
     (name, variables + 1): (macro, variables)
@@ -67,7 +68,8 @@ class Resolver:
         self._check = check
         self._locals: dict[str, int] = {}
         self._loops = 0
-        self._visited = 0
+        # What running the tree once costs, in quarters of a budget unit.
+        self._work = 0
         self._depth = 0
 
     def value(self, node: Node) -> Any:
@@ -79,7 +81,7 @@ class Resolver:
         return resolved
 
     def _visit(self, node: Node) -> Any:
-        self._visited += 1
+        self._work += 1
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise self._reject(node, f"the expression is nested deeper than {MAX_DEPTH}")
@@ -91,7 +93,7 @@ class Resolver:
         return tuple(map(self.value, nodes))
 
     def _reject(self, node: Node, message: str) -> CelSyntaxError:
-        return reject(self._source, node.start, message)
+        return reject(self._source, node.at if isinstance(node, Call) else node.start, message)
 
     def _wrong(self, node: Node, kind: str, message: str) -> Node:
         """Report a certain error now, or leave it for evaluation when the caller asked for no checks."""
@@ -208,7 +210,9 @@ class Resolver:
         return Bind(start=node.start, end=node.end, kind=result.kind, variable=number, value=value, body=result)
 
     def _loop(self, node: Call, target: Node, macro: str, names: int) -> Node:
-        source, outer, before = self.value(target), self._locals, self._visited
+        source, outer, before = self.value(target), self._locals, self._work
+        if source.kind not in ("", "list", "map"):
+            self._certain(node, f"'{node.name}' walks a list or a map, not a {source.kind}")
         variables = self._enter(node.arguments[:names])
         *tests, element = node.arguments[names:]
         if node.name == "filter":
@@ -226,7 +230,7 @@ class Resolver:
             variables=variables,
             element=resolved,
             test=test,
-            weight=1 + (self._visited - before) // 8,
+            weight=1 + (self._work - before) // 4,
         )
 
     def _enter(self, names: Sequence[Node]) -> tuple[int, ...]:
@@ -247,13 +251,14 @@ class Resolver:
         if node.target is not None:
             name, written = self._callee(node, node.target)
         function = self._functions.get(name)
-        receiver = node.target is not None and len(written) > len(node.arguments)
+        receiver = len(written) > len(node.arguments)
         if function is None or not (function.method if receiver else function.plain):
-            return self._wrong(node, "no_such_function", f"unknown function '{name}'{_meant(name, self._functions)}")
+            return self._wrong(node, "no_such_function", self._unknown(name))
         least, most = function.arity()
         if not least <= len(written) <= most:
             return self._wrong(node, "no_such_overload", f"'{name}' {_takes(least - receiver, most - receiver)}")
         self.called.add(name)
+        self._work += _CALL_WORK
         arguments = self._prepared(function, self._all(written))
         return Invoke(
             start=node.start, end=node.end, kind=function.kind, name=name, function=function, arguments=arguments
@@ -261,10 +266,14 @@ class Resolver:
 
     def _callee(self, node: Call, target: Node) -> tuple[str, tuple[Node, ...]]:
         """Tell a namespace from a receiver: `math.abs(x)` calls "math.abs" with x, `x.size()` calls "size" with x."""
-        prefix = _dotted_name(target)
-        if prefix and f"{prefix}.{node.name}" in self._functions and prefix not in self._locals:
-            return f"{prefix}.{node.name}", node.arguments
-        return node.name, (target, *node.arguments)
+        prefix = f"{_dotted_name(target)}."
+        namespace = prefix[:-1] not in self._locals and any(name.startswith(prefix) for name in self._functions)
+        return (prefix + node.name, node.arguments) if namespace else (node.name, (target, *node.arguments))
+
+    def _unknown(self, name: str) -> str:
+        if any(name == macro for macro, _ in _MACROS):
+            return f"'{name}' does not take these arguments; it is used as in list.{name}(x, ...)"
+        return f"unknown function '{name}'{_meant(name, self._functions)}"
 
     def _prepared(self, function: Function, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         last = arguments[-1] if arguments else None

@@ -103,17 +103,13 @@ class _Fields(dict[type, frozenset[str] | None]):
 
 
 _KINDS = _Kinds(_BASES)
-_FIELDS = _Fields()
+# The declared fields of a Struct class, which expressions may read; None for any other class.
+FIELDS = _Fields()
 
 
 def kind_of(value: object) -> str:
     """Name a value's CEL kind: a subclass counts as its base, any Mapping as a map, the rest as `object`."""
     return _KINDS[type(value)]
-
-
-def fields_of(value: object) -> frozenset[str] | None:
-    """Return the declared fields of a Struct, which expressions may read; None for any other value."""
-    return _FIELDS[type(value)]
 
 
 def type_of(value: object) -> CelType:
