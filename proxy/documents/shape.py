@@ -20,6 +20,8 @@ _TYPES = {
     "string": "a text",
     "number": "a number",
     "integer": "a whole number",
+    "boolean": "true or false",
+    "null": "empty",
 }
 
 
