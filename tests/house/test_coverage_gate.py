@@ -12,8 +12,7 @@ PURE = ["proxy/gate.py"]
 
 def report(lines: list[int], branches: list[list[int]], percent: float) -> dict[str, Any]:
     """Build the part of coverage.py's report that the gate reads, for one pure module."""
-    summary = {"missing_lines": len(lines), "missing_branches": len(branches)}
-    file = {"summary": summary, "missing_lines": lines, "missing_branches": branches}
+    file = {"missing_lines": lines, "missing_branches": branches}
     return {"files": {"proxy/gate.py": file}, "totals": {"percent_covered": percent}}
 
 
@@ -33,6 +32,13 @@ def test_the_gate_shuts(judged: dict[str, Any], pure: list[str], expected: list[
     found = shortfalls(judged, pure)
 
     assert expected == [line[: len(start)] for line, start in zip(found, expected, strict=True)]
+
+
+def test_the_gate_says_where() -> None:
+    """A shortfall names the first lines and branches that never ran, and how many there are."""
+    (line,) = shortfalls(report(list(range(1, 9)), [[9, -1]], 99.9), PURE)
+
+    assert line.endswith("never run: 1, 2, 3, 4, 5, 6, 7, 8, … 9 in all")
 
 
 def test_a_room_is_pure_unless_it_is_a_door() -> None:
