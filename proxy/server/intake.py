@@ -46,7 +46,8 @@ SINGLE_PREFIX = "x-handrail-"
 # at all, so `%2e`, `%2f`, `%00` and their like cannot be, and no segment is empty, `.` or `..`.
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()*+,=:@-]+)+")
 _QUERY = re.compile(r"[!$-~]*")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+# Control characters, and the surrogates that aiohttp makes of bytes that are not UTF-8.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _JSON_TYPE = re.compile(r"application/json\s*(?:;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE)
 
 
@@ -61,7 +62,7 @@ class Refused(BadRequest):
 async def read(request: Inbound, limits: Limits) -> tuple[Endpoint, RawRequest]:
     """Return the endpoint that was asked for and the whole request; raise HandrailError, after which the connection
     cannot be used again."""
-    headers = fields(request.raw_headers)
+    headers = fields(request.headers.items())
     check_version(request.sent_version, headers)
     path = path_of(request.raw_path)
     endpoint = endpoint_of(request.method, path)
@@ -77,30 +78,22 @@ async def read(request: Inbound, limits: Limits) -> tuple[Endpoint, RawRequest]:
     return endpoint, RawRequest(method=request.method, path=path, headers=headers, body=body, peer=peer)
 
 
-def fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def fields(sent: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return headers with lower-cased names, one value each; raise Refused where they can be read in two ways."""
     headers: dict[str, str] = {}
-    for raw_name, raw_value in raw:
-        name = raw_name.decode("ascii").lower()
+    for given, value in sent:
+        name = given.lower()
         if "_" in name:
             raise Refused(400, "bad_header", f"The header {name} has an underscore; write it with a hyphen.")
-        value = _text(name, raw_value)
-        if name in headers:
-            if name in SINGLE or name.startswith(SINGLE_PREFIX):
-                raise Refused(400, "duplicate_header", f"The header {name} may be sent only once.")
-            value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
-        headers[name] = value
+        if not value.isprintable() and _UNPRINTABLE.search(value):
+            raise Refused(400, "bad_header", f"The header {name} has a control character, or is not UTF-8.")
+        if name not in headers:
+            headers[name] = value
+        elif name in SINGLE or name.startswith(SINGLE_PREFIX):
+            raise Refused(400, "duplicate_header", f"The header {name} may be sent only once.")
+        else:
+            headers[name] += f"{'; ' if name == 'cookie' else ', '}{value}"
     return headers
-
-
-def _text(name: str, raw: bytes) -> str:
-    try:
-        value = raw.decode()
-    except UnicodeDecodeError:
-        raise Refused(400, "bad_header", f"The header {name} is not UTF-8.") from None
-    if not value.isprintable() and _CONTROL.search(value):
-        raise Refused(400, "bad_header", f"The header {name} has a control character.")
-    return value
 
 
 def check_version(version: HttpVersion, headers: Mapping[str, str]) -> None:
