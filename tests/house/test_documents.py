@@ -10,9 +10,9 @@ from tests.house.tree import ROOT, documents, functions, modules, parsed, shell_
 # Everything at the top of the tree: what has to be there, and what may be.
 ROOT_FILES = {
     "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md",
-    ".ci", ".gitignore", "Makefile", "proxy", "pyproject.toml", "requirements.lock", "tests",
+    ".ci", ".gitignore", "Makefile", "bench", "proxy", "pyproject.toml", "requirements.lock", "rules", "tests",
 }  # fmt: skip
-ROOT_FOLDERS_TO_COME = {"bench", "charts", "rules"}
+ROOT_FOLDERS_TO_COME = {"charts"}
 
 # Commands that README shows, other than `make TARGET`, each with the test that runs it.
 COMMANDS: dict[str, str] = {}
