@@ -1,0 +1,122 @@
+"""Owns the short policies and facts that the policy tests are written with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from proxy.policy import Functions, PolicyProblems, PolicySet, Source, load
+from proxy.terms import (
+    Caller,
+    Decision,
+    Facts,
+    Finding,
+    GuardResult,
+    Level,
+    Message,
+    Phase,
+    Reply,
+    Request,
+    Session,
+    ToolCall,
+    ToolSpec,
+    Verdict,
+)
+
+AT_MS = 1_767_606_000_000
+GUARDS = {"topics": ("orders", "medical", "other"), "pii": ()}
+ROUTES = ("large", "small", "cheap")
+
+
+def window_key(window: str, zone: str, at_ms: int) -> str:
+    """Name a window by what it is made from; only UTC and Europe/Madrid are known."""
+    if zone not in ("UTC", "Europe/Madrid"):
+        raise ValueError(f"{zone!r} is not a known time zone")
+    return f"{window}:{zone}:{at_ms}"
+
+
+FUNCTIONS = Functions(tokens=lambda text: len(text.split()), window_key=window_key)
+
+
+def source(spec: str, *, name: str = "p", version: str = "1.0.0", path: str = "p.yaml") -> Source:
+    """Wrap a `spec` (indented by two) into a whole document: its first line is line 5."""
+    head = "apiVersion: handrail.dev/v1alpha1\nkind: AgentPolicy\n"
+    return Source(
+        path=path, text=f"{head}metadata: {{name: {name}, version: {version}}}\nspec:\n{spec.lstrip(chr(10))}"
+    )
+
+
+def compiled(*specs: str | Source, **options: Any) -> PolicySet:
+    """Load one or more policies."""
+    sources = [source(spec) if isinstance(spec, str) else spec for spec in specs]
+    return load(sources, **{"functions": FUNCTIONS, "guards": GUARDS, "routes": ROUTES, **options})
+
+
+def problems(*specs: str | Source, **options: Any) -> list[str]:
+    """Load policies that are wrong; return what is wrong with them."""
+    try:
+        compiled(*specs, **options)
+    except PolicyProblems as error:
+        return error.problems
+    return []
+
+
+def rule(**keys: Any) -> str:
+    """Write a policy of one rule, `r`: phase request, action deny, unless said otherwise."""
+    entry = {"id": "r", "phase": "request", "action": "deny", **keys}
+    return f"  rules: [{json.dumps(entry)}]"
+
+
+def request(*said: str, **fields: Any) -> Request:
+    """Make a request: what is said alternates between user and assistant, the user first."""
+    roles = ("user", "assistant")
+    messages = tuple(Message(role=roles[number % 2], text=text) for number, text in enumerate(said or ("hello",)))
+    given = {"dialect": "chat", "model": "large", "messages": messages, "body": {}, "raw": b"", **fields}
+    return Request(**given)
+
+
+def facts(**fields: Any) -> Facts:
+    """Make facts: a caller at level execute, one message, whatever else is given."""
+    caller = Caller(agent="support-web", level=Level.EXECUTE, principal="someone", tenant="acme")
+    known = Facts(at_ms=AT_MS, caller=caller, request=request(), session=Session(id="se_1"))
+    return replace(known, **fields)
+
+
+def called(name: str, arguments: str = "{}", **fields: Any) -> Facts:
+    """Make the facts of a tool call, its tool offered without a schema."""
+    call = ToolCall(id="c1", name=name, arguments=arguments)
+    return facts(tool=call, **{"request": request(tools=(ToolSpec(name=name, schema={}),)), **fields})
+
+
+def replied(text: str, **fields: Any) -> Facts:
+    """Make the facts of a reply."""
+    return facts(response=Reply(text=text, finish_reason="stop", model="gpt"), **fields)
+
+
+def found(label: str, score: float = 1.0, guard: str = "topics") -> Mapping[str, GuardResult]:
+    """Make the result of one guard."""
+    return {guard: GuardResult(name=guard, version="1", findings=(Finding(guard=guard, label=label, score=score),))}
+
+
+def at_level(level: Level) -> Caller:
+    """Make a caller at another level."""
+    return Caller(agent="support-web", level=level, principal="someone", tenant="acme")
+
+
+def decided(policies: PolicySet | str, known: Facts, phase: Phase = Phase.REQUEST) -> Decision:
+    """Decide on facts."""
+    policies = compiled(policies) if isinstance(policies, str) else policies
+    return policies.decide(phase, known, "ex_1-request")
+
+
+def verdict(policies: PolicySet | str, known: Facts, phase: Phase = Phase.REQUEST) -> Verdict:
+    """Decide on facts; return the verdict."""
+    return decided(policies, known, phase).verdict
+
+
+def value(expression: str, known: Facts, phase: Phase = Phase.REQUEST) -> Verdict:
+    """Evaluate an expression as the condition of a denying rule."""
+    return verdict(rule(when=expression, phase=phase), known, phase)
