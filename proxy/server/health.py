@@ -16,6 +16,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from proxy.server.address import bind
+
 BEAT_S = 0.5
 MAX_AGE_S = 10.0
 """Age of the last heartbeat beyond which the main loop counts as stuck."""
@@ -76,14 +78,11 @@ class Health:
     def start(self, listen: str) -> str:
         """Listen on `host:port`; return the address, with the port that was given for port 0. Raises OSError here,
         not in the thread."""
-        host, _, port = listen.rpartition(":")
-        bare = host.strip("[]")
-        family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-        listener = socket.create_server((bare, int(port)), family=family, backlog=64)
+        listener, address = bind(listen)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(listener,), name="health", daemon=True)
         self._thread.start()
-        return f"{host}:{listener.getsockname()[1]}"
+        return address
 
     def stop(self) -> None:
         """Close the listener and wait for the thread to end: call it off the main loop."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import socket
 
 from aiohttp import web
 
+from proxy.server import address
 from proxy.server.connection import Connection, Handler, Inbound, Room
 
+ACCEPTS = 1
+"""Connections taken per turn of the loop. asyncio has one number for this and the backlog, and when there are no file
+descriptors left it logs and sets a timer for each of them: one is a line a second, 1024 would be a flood."""
 BACKLOG = 1024
+"""Connections that may wait in the kernel."""
 
 
 class Listener:
@@ -19,7 +24,7 @@ class Listener:
         self._serve = serve
         self._room = room
         self._server: asyncio.Server | None = None
-        self._socket_path = ""
+        self._address = ""
 
     @property
     def accepting(self) -> bool:
@@ -34,22 +39,17 @@ class Listener:
         def accept() -> Connection:
             return Connection(server, self._room)
 
-        scheme, _, path = listen.partition(":")
-        if scheme == "unix":
-            self._server = await loop.create_unix_server(accept, path, backlog=BACKLOG)
-            self._socket_path = path
-            return listen
-        host, _, port = listen.rpartition(":")
-        self._server = await loop.create_server(accept, host.strip("[]"), int(port), backlog=BACKLOG)
-        return f"{host}:{self._server.sockets[0].getsockname()[1]}"
+        bound, self._address = await asyncio.to_thread(address.bind, listen)
+        create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+        self._server = await create(accept, sock=bound, backlog=ACCEPTS)
+        bound.listen(BACKLOG)
+        return self._address
 
     async def stop(self) -> None:
         """Take no more connections, and close those that wait for a request."""
         if self._server:
             self._server.close()
-        if self._socket_path:
-            await asyncio.to_thread(os.unlink, self._socket_path)
-            self._socket_path = ""
+        await asyncio.to_thread(address.release, self._address)
         for peer in [peer for peer in self._room.peers if peer.idle]:
             peer.close()
             peer.force_close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -40,7 +40,7 @@ class Hall:
     """A hallway that plays a script and remembers what it saw. A script item is a part, an exception to raise, or a
     callable to await."""
 
-    def __init__(self, *script: Part | Exception | Callable[[], object]) -> None:
+    def __init__(self, *script: Part | Exception | Callable[[], Awaitable[object]]) -> None:
         self.script = script
         self.seen: list[RawRequest] = []
         self.endings: list[str] = []
@@ -59,7 +59,7 @@ class Hall:
                     self.yielded += 1
                     yield item
                 else:
-                    await item()  # type: ignore[misc]
+                    await item()
         except BaseException as error:
             ending = type(error).__name__
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from contextlib import suppress
 
@@ -132,3 +133,25 @@ async def test_what_was_sent_is_not_logged(caplog: pytest.LogCaptureFixture) -> 
         await exchange(rig.address, b"GET /v1/models HTTP/1.1\r\nAuthorization : Bearer hr_secret\r\n\r\n")
 
     assert "" == caplog.text
+
+
+async def test_running_out_of_files_is_waited_out(caplog: pytest.LogCaptureFixture) -> None:
+    """When the process has no file descriptor left, new connections wait, and the log does not flood."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async with serving(Hall(STREAM, DONE)) as rig:
+        with socket.socket() as client:
+            client.setblocking(False)
+            # The client's own descriptor is the last that may be had: accepting would need one more.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, hard))
+            try:
+                host, _, port = rig.address.rpartition(":")
+                await asyncio.get_running_loop().sock_connect(client, (host, int(port)))
+                await until(lambda: caplog.records)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await until(lambda: rig.plane.clients)
+
+    assert ["socket.accept() out of system resource"] == [
+        record.message.partition("\n")[0] for record in caplog.records
+    ]
