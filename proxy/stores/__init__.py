@@ -59,8 +59,8 @@ OPEN = (Entry.RESERVED, Entry.DISPATCHED)
 def post(entry: str | None, booked_nanousd: int, settlement: Settlement) -> tuple[int, int, int]:
     """Return what a settlement adds to its counters, as (nanousd, tokens, calls).
 
-    `entry` is the `Entry` at which the attempt stands, None if it was neither reserved nor dispatched here. `booked_nanousd` is what
-    an EXPIRED one was booked at: the settlement replaces that estimate.
+    `entry` is the `Entry` at which the attempt stands, None if it was neither reserved nor dispatched here.
+    `booked_nanousd` is what an EXPIRED one was booked at: the settlement replaces that estimate.
     """
     unsent = entry in (Entry.RESERVED, Entry.RELEASED) and settlement.nanousd == settlement.tokens == 0
     calls = 0 if unsent or entry == Entry.EXPIRED else 1

@@ -44,14 +44,20 @@ def settlement(name: str, nanousd: int, counters: tuple[tuple[str, str], ...] = 
     return Settlement(reservation_id=f"{name}:1", nanousd=nanousd, tokens=tokens, counters=counters)
 
 
-def attempt(name: str, number: int = 1, state: State = State.DISPATCHED, cost: int | None = None) -> Attempt:
+def attempt(
+    name: str,
+    number: int = 1,
+    state: State = State.DISPATCHED,
+    cost: int | None = None,
+    started_ms: int = AT_MS,
+) -> Attempt:
     """Make an attempt that counts under DAY; one that has ended used 3 + 4 tokens."""
     usage = Usage() if state is State.DISPATCHED else Usage(input_tokens=3, output_tokens=4)
     return Attempt(
         number=number,
         reservation_id=f"{name}:{number}",
         target=TARGET,
-        started_ms=AT_MS,
+        started_ms=started_ms,
         state=state,
         usage=usage,
         cost=Cost(nanousd=cost),
@@ -84,6 +90,6 @@ def exchange(
     )
 
 
-def sent(name: str, *before: Attempt) -> Exchange:
+def sent(name: str, *before: Attempt, started_ms: int = AT_MS) -> Exchange:
     """Make the record of an exchange whose newest attempt is on its way."""
-    return exchange(name, State.DISPATCHED, *before, attempt(name, len(before) + 1))
+    return exchange(name, State.DISPATCHED, *before, attempt(name, len(before) + 1, started_ms=started_ms))

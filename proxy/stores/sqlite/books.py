@@ -77,20 +77,20 @@ class Books:
         self._totals: dict[Pair, int] = {}
         self._sums: dict[Pair, list[int]] = {}
 
-    def commit(self, operations: Sequence[Operation], results: list[object]) -> None:
-        """Run the operations as one transaction and append their results; on any error nothing was written."""
+    def commit(self, operations: Sequence[Operation]) -> list[object]:
+        """Run the operations as one transaction and return their results; on any error nothing was written."""
         self._totals.clear()
         self._sums.clear()
         self._execute("BEGIN IMMEDIATE")
         try:
-            for operation in operations:
-                results.append(operation())  # noqa: PERF401 - after an error, its length tells whose it was
+            results = [operation() for operation in operations]
             self._connection.executemany(_ADD, ((*pair, *sums) for pair, sums in self._sums.items()))
             self._execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._execute("ROLLBACK")
             raise
+        return results
 
     def reserve(self, reservation: Reservation, at_ms: int) -> HandrailError | None:
         """Hold the amount under all limits, or return the error of the first without room."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -71,12 +72,22 @@ def connect(path: str) -> sqlite3.Connection:
     return connection
 
 
-def check_version(connection: sqlite3.Connection, path: str) -> int:
+def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Bring the file to the newest schema in one transaction; raise ConfigError when a newer Handrail wrote it."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statements in migrations[check_version(connection, path, len(migrations)) :]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={len(migrations)}")
+    connection.execute("COMMIT")
+
+
+def check_version(connection: sqlite3.Connection, path: str, newest: int = len(MIGRATIONS)) -> int:
     """Return the file's schema version; raise ConfigError when a newer Handrail wrote it."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
+    if version > newest:
         raise ConfigError(
-            [f"{path}: written by a newer Handrail (schema {version}, this one knows {len(MIGRATIONS)}); upgrade"]
+            [f"{path}: written by a newer Handrail (schema {version}, this one knows {newest}); upgrade Handrail"]
         )
     return version
 
@@ -164,13 +175,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         raise ConfigError([f"{path}: this file system cannot hold a SQLite write-ahead log; use a local disk"])
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA wal_autocheckpoint=0")
-    connection.execute("BEGIN IMMEDIATE")
-    version = check_version(connection, path)
-    for statements in MIGRATIONS[version:]:
-        for statement in statements:
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
-    connection.execute("COMMIT")
+    migrate(connection, path)
     connection.execute("PRAGMA busy_timeout=0")
 
 

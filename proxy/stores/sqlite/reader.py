@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from proxy.errors import ConfigError
-from proxy.stores.sqlite.file import check_version
+from proxy.stores.sqlite.file import MIGRATIONS, check_version
 from proxy.terms import Exchange, Totals
 
 _TAIL = "SELECT seq, body FROM exchanges ORDER BY seq DESC LIMIT ?"
@@ -36,7 +36,8 @@ class Reader:
         except sqlite3.Error as error:
             raise ConfigError([f"{path}: cannot be read: {error}"]) from error
         try:
-            check_version(self._connection, path)
+            if check_version(self._connection, path) < len(MIGRATIONS):
+                raise ConfigError([f"{path}: holds no records of this version of Handrail; start it once on this file"])
         except sqlite3.Error as error:
             self.close()
             raise ConfigError([f"{path}: cannot be read: {error}"]) from error

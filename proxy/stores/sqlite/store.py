@@ -100,6 +100,8 @@ class SqliteStore:
         self._timer: asyncio.Handle | None = None
         self._delay_s = _FIRST_DELAY_S
         self._trouble = ""
+        self._singly = 0
+        """How many of the next jobs are written one by one, to find the one that fails."""
         self._settled = Once(_SETTLED)
         self._remembered: OrderedDict[str, Session] = OrderedDict()
 
@@ -221,11 +223,10 @@ class SqliteStore:
         self._timer = None
         if not (jobs := self._take()):
             return
-        results: list[object] = []
         try:
-            self._books.commit([job.run for job in jobs], results)
+            results = self._books.commit([job.run for job in jobs])
         except Exception as error:  # noqa: BLE001 - the background writer: nobody above it could keep the queue going
-            self._failed(jobs, len(results), error)
+            self._failed(jobs, error)
         else:
             self._delay_s, self._trouble = _FIRST_DELAY_S, ""
             for job, result in zip(jobs, results, strict=True):
@@ -236,20 +237,28 @@ class SqliteStore:
     def _take(self) -> list[_Job]:
         """Return the next batch; a caller that went away or gave up is skipped, so nothing is written for it."""
         jobs: list[_Job] = []
-        while self._jobs and len(jobs) < _BATCH:
+        size = 1 if self._singly else _BATCH
+        while self._jobs and len(jobs) < size:
             job = self._jobs.popleft()
             if job.live:
                 jobs.append(job)
+        self._singly = max(0, self._singly - 1)
         return jobs
 
-    def _failed(self, jobs: list[_Job], done: int, error: Exception) -> None:
-        """Queue the batch again, in order, since none of it was written: later, or at once without the culprit."""
-        culprit = None if is_trouble(error) else jobs.pop(done)
+    def _failed(self, jobs: list[_Job], error: Exception) -> None:
+        """Queue the batch again, in order, since none of it was written; give up a job that fails by its own fault."""
+        if not is_trouble(error) and len(jobs) == 1:
+            self._give_up(jobs[0], error)
+            return
         self._jobs.extendleft(reversed(jobs))
-        if culprit is None:
+        if is_trouble(error):
             self._retry(error)
-        elif culprit.waiter:
-            culprit.resolve(error)
+        else:
+            self._singly = len(jobs)
+
+    def _give_up(self, job: _Job, error: Exception) -> None:
+        if job.waiter:
+            job.resolve(error)
         else:
             self._loop.call_exception_handler({"message": "a record could not be written", "exception": error})
 
