@@ -123,8 +123,6 @@ class _Compiler:
     def compiled(self) -> Compiled:
         """Compile everything; what is wrong goes on the list."""
         policy = self._policy
-        if not policy.rules:
-            self._problems.add(self._text.at(("spec",)), "this policy says nothing: give it a section with rules")
         self._define()
         self._check_topics()
         checks = {phase: list(self._checks(phase)) for phase in Phase}

@@ -166,6 +166,8 @@ class _Lowering:
         )
 
     def _rules(self) -> Iterator[Lowered]:
+        if not any(self._spec.get(section) for section in ("topics", *_SECTIONS)):
+            self._wrong(("spec",), f"this policy says nothing: give it {', '.join(('topics', *_SECTIONS))}")
         if "topics" in self._spec:
             yield from self._topics(self._spec["topics"], ("spec", "topics"))
         for section, lower_entry in _SECTIONS.items():
@@ -286,14 +288,14 @@ class _Lowering:
     def _spend(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
         scope, window = self._counter(entry, at)
         limit, soft = self._usd(entry, at, "limitUSD"), self._usd(entry, at, "softUSD")
-        if limit is None and soft is None:
+        if "limitUSD" not in entry and "softUSD" not in entry:
             self._wrong(at, "give `limitUSD`, `softUSD` or both")
         if limit is not None and soft is not None and soft >= limit:
             self._wrong((*at, "softUSD"), "`softUSD` must be below `limitUSD`")
-        if (soft is None) != ("onSoft" not in entry):
+        if ("softUSD" in entry) != ("onSoft" in entry):
             self._wrong(at, "`softUSD` and `onSoft` come together")
         for key in ("message", "onDeny"):
-            if limit is None and key in entry:
+            if "limitUSD" not in entry and key in entry:
                 self._wrong((*at, key), f"`{key}` changes nothing without `limitUSD`")
         if limit is not None:
             yield self._limit(entry, at, scope, window, limit)
@@ -355,7 +357,7 @@ class _Lowering:
         total = TOTALS.get((scope, window))
         if total is None or entry.get("timezone", "UTC") != "UTC":
             self._wrong(at, f"{what} is possible per request, per conversation, and per agent and UTC day")
-        return total or "spend.request"
+        return total or "spend.conversation"
 
     # routing, rules
 
