@@ -35,15 +35,63 @@ CLOSE_S: Final = 1.0
 FRAMES: Final = 5
 
 
+class _Writer:
+    """Writes waiting lines to one stream, on a thread of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.dropped = 0
+        self._stream = stream
+        self._lines: deque[str] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="handrail-log", daemon=True)
+        self._thread.start()
+
+    def put(self, line: str) -> None:
+        """Take a line, or drop and count it."""
+        if len(self._lines) < ROOM:
+            self._lines.append(line)
+            self._wake.set()
+        else:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Wait a moment for the stream, then give up what is still waiting."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(CLOSE_S)
+        self.dropped += len(self._lines)
+        self._lines.clear()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            self._wake.wait()
+            self._wake.clear()
+            last = self._closing  # read before the lines: what was put before closing is still written
+            while self._lines:
+                self._write(self._lines.popleft())
+
+    def _write(self, line: str) -> None:
+        try:
+            self._stream.write(line)
+            self._stream.flush()
+        except (OSError, ValueError):  # the other end is gone, or the stream is closed: there is nobody left to tell
+            self.dropped += 1
+
+
 class _Log:
     """The process's log; until it is opened, lines go straight to standard error."""
 
     def __init__(self) -> None:
-        self.dropped = 0
         self._least = logging.INFO
-        self._stream: TextIO | None = None
-        self._lines: deque[str] = deque()
-        self._wake = threading.Event()
+        self._writer: _Writer | None = None
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """Return how many lines were given up since the start."""
+        return self._dropped + (self._writer.dropped if self._writer else 0)
 
     def __call__(self, level: Level, event: str, **fields: object) -> None:
         """Write one line; never waits while the log is open, never raises on what the fields hold."""
@@ -52,46 +100,22 @@ class _Log:
         at = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
         record = {"at": at, "level": level, "event": event, **fields}
         line = msgspec.json.encode(record, enc_hook=str).decode() + "\n"
-        if self._stream is None:
+        if self._writer is None:
             sys.stderr.write(line)
-        elif len(self._lines) < ROOM:
-            self._lines.append(line)
-            self._wake.set()
         else:
-            self.dropped += 1
+            self._writer.put(line)
 
     @contextmanager
     def opened(self, level: Level, stream: TextIO) -> Iterator[None]:
-        """Write to `stream` from a thread until left; then wait a moment for it, and give up what is still waiting."""
-        self._least, self._stream = LEVELS[level], stream
-        stop = threading.Event()
-        thread = threading.Thread(target=self._run, args=(stream, stop), name="handrail-log", daemon=True)
-        thread.start()
+        """Write to `stream`, from `level` on, until left."""
+        writer = _Writer(stream)
+        self._least, self._writer = LEVELS[level], writer
         try:
             yield
         finally:
-            stop.set()
-            self._wake.set()
-            thread.join(CLOSE_S)
-            self._stream = None
-            self._least = logging.INFO
-
-    def _run(self, stream: TextIO, stop: threading.Event) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            last = stop.is_set()
-            while self._lines:
-                self._put(stream, self._lines.popleft())
-            if last:
-                return
-
-    def _put(self, stream: TextIO, line: str) -> None:
-        try:
-            stream.write(line)
-            stream.flush()
-        except (OSError, ValueError):  # the other end is gone, or the stream is closed: there is nobody left to tell
-            self.dropped += 1
+            writer.close()
+            self._least, self._writer = logging.INFO, None
+            self._dropped += writer.dropped
 
 
 log: Final = _Log()
