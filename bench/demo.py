@@ -214,7 +214,7 @@ def record(records: Reader, exchange_id: str) -> Exchange:
 def handrail(config: Path) -> Iterator[None]:
     """Run `handrail serve` with a config until the block ends."""
     command = [sys.executable, "-m", "proxy", "serve", "--config", str(config)]
-    with subprocess.Popen(command, cwd=ROOT) as process:  # noqa: S603 - our own program
+    with subprocess.Popen(command, cwd=ROOT) as process:
         try:
             wait_ready(process)
             yield
