@@ -96,6 +96,8 @@ class DataPlane:
             endpoint, raw = await intake.read(request, self._limits)
         except HandrailError as error:
             return whole(*self._error(error), close=True)
+        except ConnectionError:
+            return web.Response()  # The client left in the middle of its request: nobody reads this.
         if endpoint.name not in self._local:
             return await self._relay(request, raw, call)
         try:

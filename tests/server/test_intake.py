@@ -23,6 +23,7 @@ from tests.server.rig import (
     replies_in,
     serving,
     status_of,
+    until,
 )
 
 CLOSE = b"Connection: close"
@@ -331,3 +332,17 @@ def test_versions(version: HttpVersion, headers: dict[str, str], status: int) ->
 def test_vectors_are_many() -> None:
     """The tables above hold at least the eighty vectors that the security page promises."""
     assert len(ACCEPTED) + len(MALFORMED) + len(REFUSED) >= 80
+
+
+async def test_a_client_that_leaves_while_it_sends_is_no_bug() -> None:
+    """A request of which the rest never comes starts no walk, and nobody is called for it."""
+    hall = Hall(STREAM, DONE)
+
+    async with serving(hall) as rig:
+        _, writer = await connect(rig.address)
+        writer.write(CHAT + b"Content-Length: 10\r\n\r\n{")
+        await until(lambda: rig.plane.tasks)
+        writer.close()
+        await until(lambda: not rig.plane.tasks)
+
+    assert ([], []) == (hall.seen, rig.bugs)
