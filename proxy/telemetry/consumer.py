@@ -73,6 +73,7 @@ class Telemetry:
         self._queue: deque[Exchange] = deque()
         self._room = settings.queue
         self._dropped = 0
+        self._failed = 0
         self._tallies = Tallies()
         self._lock = threading.Lock()
         self._build = (version("handrail"), platform.python_version())
@@ -85,27 +86,31 @@ class Telemetry:
             self._dropped += 1
 
     def rules(self) -> dict[str, RuleCounts]:
-        """Return, by rule id, how often each rule matched, failed, or would have acted in shadow."""
-        with self._lock:
-            self._drain()
-            return {rule: counts.copy() for rule, counts in self._tallies.rules.items()}
+        """Return, by rule id, how often each rule matched, failed, or would have acted in shadow; never waits."""
+        if self._lock.acquire(blocking=False):  # else another thread is counting, and this is a moment old
+            try:
+                self._work(len(self._queue))
+            finally:
+                self._lock.release()
+        return {rule: counts.copy() for rule, counts in list(self._tallies.rules.items())}
 
     def render(self) -> tuple[bytes, str]:
         """Return the metrics page and its content type; takes milliseconds, so call it on a thread of its own."""
         with self._lock:
-            self._drain()
-            return generate_latest(_Page(self._tallies.families(self._asked()))), CONTENT_TYPE_PLAIN_0_0_4
+            self._work(len(self._queue))
+            families = list(self._tallies.families(self._asked()))
+        return generate_latest(_Page(families)), CONTENT_TYPE_PLAIN_0_0_4
 
     def drain(self) -> None:
-        """Work through what was observed so far."""
-        with self._lock:
-            self._drain()
-
-    def _drain(self) -> None:
+        """Work through what was observed, in slices, so that nobody waits long for the interpreter or the lock."""
         while self._queue:
-            for _ in range(min(len(self._queue), SLICE)):
-                self._take(self._queue.popleft())
+            with self._lock:
+                self._work(min(len(self._queue), SLICE))
             time.sleep(0)
+
+    def _work(self, count: int) -> None:
+        for _ in range(count):
+            self._take(self._queue.popleft())
 
     def _take(self, exchange: Exchange) -> None:
         try:
@@ -113,7 +118,7 @@ class Telemetry:
             if self._spans is not None:
                 self._spans.add(exchange)
         except Exception as error:  # noqa: BLE001  # a bug in counting one exchange must not end the counting of all
-            self._dropped += 1
+            self._failed += 1
             log("error", "bug", error=type(error).__name__, where="telemetry")
 
     def _asked(self) -> Asked:
@@ -125,7 +130,7 @@ class Telemetry:
             "handrail_policy_info": {(ask.policy_digest(),): 1},
             "handrail_build_info": {self._build: 1},
             "handrail_telemetry_dropped_total": {
-                ("exchanges",): self._dropped,
+                ("exchanges",): self._dropped + self._failed,
                 ("spans",): self._spans.dropped if self._spans else 0,
                 ("log",): log.dropped,
             },

@@ -98,6 +98,27 @@ def test_rules_are_told_by_id() -> None:
     assert expected == telemetry.rules()
 
 
+def test_the_status_page_never_waits_for_a_scrape() -> None:
+    """While a scrape is being put together, rules are told as they were a moment before."""
+    scraping, told = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        scraping.set()
+        told.wait()
+        return 0
+
+    telemetry = Telemetry(TelemetrySettings(in_flight=slow), None)
+    scrape = threading.Thread(target=telemetry.render)
+    scrape.start()
+    scraping.wait()
+    telemetry.observe(exchange(decisions=(decision(rules=(hit("a"),)),)))
+    during = telemetry.rules()
+    told.set()
+    scrape.join()
+
+    assert ({}, ["a"]) == (during, list(telemetry.rules()))
+
+
 def test_spans_are_made_of_what_is_counted() -> None:
     """Each exchange goes to the spans once, and what they lost is on the page."""
     sink = Sink()
