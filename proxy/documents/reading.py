@@ -61,10 +61,10 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
     marks: Mapping[Path, Mark]
     keys: Mapping[Path, Mark]
 
-    def at(self, path: Path, line: int = 1, column: int = 1) -> str:
-        """Name a place as `file:line:column`, `line` and `column` counting inside the text found there."""
+    def at(self, path: Path, line: int = 0, column: int = 0) -> str:
+        """Name the place of a value as `file:line:column`; with `line` and `column`, a place inside its text."""
         mark = self.marks.get(path) or self.marks[()]
-        found = mark.inside(line, column) if (line, column) != (1, 1) else (mark.line, mark.column)
+        found = mark.inside(line, column) if line else (mark.line, mark.column)
         return f"{self.path}:{found[0]}:{found[1]}"
 
     def at_key(self, path: Path) -> str:

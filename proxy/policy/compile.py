@@ -254,16 +254,19 @@ class _Compiler:
             return f"`{root}` is not available in phase {phase}, only in {', '.join(phases)}"
         if root in OPEN_ROOTS and (len(reference) == 1 or root == "now"):
             return ""
+        fields = list(self._names.below(root))
         if len(reference) == 1:
-            example = next(self._names.below(root), root)
-            return f"`{root}` cannot be read as a whole: name a field, such as `{example}`"
+            example = f", such as `{fields[0]}`" if fields else ""
+            return f"`{root}` cannot be read as a whole: name a field{example}"
         if reference[:2] == ("request", "headers"):
             return _wrong_header(reference)
-        for depth in (2, 3):
-            name, fields = ".".join(reference[:depth]), sorted(self._names.below(".".join(reference[: depth - 1])))
-            if len(reference) >= depth and fields and name not in fields:
-                return f"there is no `{name}`{meant(name, fields)}"
-        return ""
+        name = ".".join(reference[:2])
+        if name not in fields:
+            return f"there is no `{name}`{meant(name, fields)}"
+        fields, name = list(self._names.below(name)), ".".join(reference[:3])
+        return (
+            f"there is no `{name}`{meant(name, fields)}" if fields and len(reference) > 2 and name not in fields else ""
+        )
 
     def _place_of(self, at: Path, source: str, reference: Reference) -> str:
         """Find where a reference stands in its expression."""

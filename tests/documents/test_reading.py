@@ -88,7 +88,8 @@ def test_what_is_odd_is_refused_at_its_place(yaml: str, problem: str) -> None:
         pytest.param("a: |", 2, 2, "p.yaml:3:2", id="literal block without text"),
         pytest.param("a: >-\n  one\n  two\n", 1, 5, "p.yaml:1:4", id="folded: its beginning"),
         pytest.param("a: one\n  two\n", 2, 1, "p.yaml:1:4", id="plain over two lines: its beginning"),
-        pytest.param("a: one", 1, 1, "p.yaml:1:4", id="the first character"),
+        pytest.param("a: 'one'", 1, 1, "p.yaml:1:5", id="the first character"),
+        pytest.param("a: 'one'", 0, 0, "p.yaml:1:4", id="the value itself"),
     ],
 )
 def test_a_place_inside_a_text_is_a_place_in_the_file(yaml: str, line: int, column: int, place: str) -> None:

@@ -1,0 +1,345 @@
+"""Owns the proof that a set is compiled whole or not at all, and that every wrong name is found at its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.documents import Source
+from proxy.policy import PolicyProblems, load
+from proxy.policy.compile import schema
+from proxy.terms import Phase, Verdict
+from tests.policy.written import FUNCTIONS, ROUTES, compiled, facts, found, problems, rule, source, verdict
+
+README = Path(__file__).parents[2] / "rules" / "README.md"
+
+
+def examples() -> list[str]:
+    """Return the documents that rules/README.md shows."""
+    blocks: list[str] = re.findall(r"^```yaml\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    return [block for block in blocks if "kind: AgentPolicy\n" in block]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param(
+            "  rules:\n    - {id: r, phase: request, action: deny, when: '@@response.text == \"x\"'}",
+            "`response` is not available in phase request, only in response",
+            id="a root of another phase",
+        ),
+        pytest.param(
+            "  rules:\n    - {id: r, phase: response, action: deny, when: '1 == 1 && @@tool.name == \"x\"'}",
+            "`tool` is not available in phase response, only in tool_call",
+            id="a tool in a reply",
+        ),
+        pytest.param(
+            rule(when="@@request.modle == 'x'"),
+            "there is no `request.modle` (did you mean `request.model`?)",
+            id="a field that is not there",
+        ),
+        pytest.param(
+            rule(when="1 + 1 == 2 && @@spend.conversation.dollars > 1"),
+            "there is no `spend.conversation.dollars`",
+            id="a field of a field",
+        ),
+        pytest.param(
+            rule(when="@@guards.topcis.label == 'x'"),
+            "there is no `guards.topcis` (did you mean `guards.topics`?)",
+            id="a guard that is not configured",
+        ),
+        pytest.param(
+            rule(when="@@guards.topics.lable == 'x'"),
+            "there is no `guards.topics.lable` (did you mean `guards.topics.label`?)",
+            id="a field of a guard",
+        ),
+        pytest.param(
+            rule(when="size(@@request) > 1"),
+            "`request` cannot be read as a whole: name a field, such as `request.model`",
+            id="a whole root",
+        ),
+        pytest.param(
+            rule(when="@@request[agent.id] == 'x'"),
+            "`request` cannot be read as a whole: name a field, such as `request.model`",
+            id="a field that is computed",
+        ),
+        pytest.param(
+            rule(when="size(@@vars) > 1"), "`vars` cannot be read as a whole: name a field", id="a root that is empty"
+        ),
+        pytest.param(
+            rule(when="size(@@request.headers) > 1"),
+            "`request.headers` cannot be read as a whole: name the header, such as",
+            id="all headers",
+        ),
+        pytest.param(
+            rule(when="@@request.headers['X-Tier'] == 'x'"),
+            "header names are lower-case here: write `x-tier`",
+            id="a header in capitals",
+        ),
+        pytest.param(
+            rule(when="@@request.headers.authorization == 'x'"),
+            "the header `authorization` is a credential: no rule may read it",
+            id="a credential",
+        ),
+        pytest.param(
+            "  params: {limit: 5}\n" + rule(when="@@params.limt > 1"),
+            "there is no `params.limt` (did you mean `params.limit`?)",
+            id="a parameter that is not there",
+        ),
+        pytest.param(rule(when="@@params.limit > 1"), "there is no `params.limit`", id="no parameters at all"),
+        pytest.param(rule(when="@@foo(1)"), "unknown function 'foo'", id="a function that is not there"),
+        pytest.param(
+            rule(when="@@requst.model == 'x'"),
+            "unknown variable 'requst'; did you mean 'request'?",
+            id="a root that is not there",
+        ),
+        pytest.param(rule(when="true @@1"), "", id="not an expression"),
+        pytest.param(
+            "  rules:\n    - id: r\n      phase: request\n      action: deny\n"
+            "      when: |\n        true &&\n          @@1 + 'a' == 2\n",
+            "'+' does not take (int, string)",
+            id="a type error in a block",
+        ),
+        pytest.param(
+            rule(when="true", messageExpression="@@'x' + 1"), "'+' does not take", id="a message that is none"
+        ),
+        pytest.param(
+            "  selector: {when: '@@agent.idd == \"x\"'}\n" + rule(when="true"),
+            "there is no `agent.idd` (did you mean `agent.id`?)",
+            id="a selector",
+        ),
+        pytest.param(
+            "  variables: [{name: a, expression: '@@request.modle'}]\n" + rule(when="true"),
+            "there is no `request.modle` (did you mean `request.model`?)",
+            id="a variable that nobody reads",
+        ),
+        pytest.param(
+            "  variables: [{name: a, expression: '@@vars.b'}, {name: b, expression: '1'}]\n" + rule(when="vars.a == 1"),
+            "there is no `vars.b`",
+            id="a variable before its definition",
+        ),
+        pytest.param(
+            "  variables: [{name: a, expression: '@@vars.a'}]\n" + rule(when="vars.a == 1"),
+            "there is no `vars.a`",
+            id="a variable of itself",
+        ),
+        pytest.param(
+            "  variables: [{name: a, expression: '1'}, {name: @@a, expression: '2'}]\n" + rule(when="vars.a == 1"),
+            "`a` is defined twice",
+            id="two variables of one name",
+        ),
+        pytest.param(
+            "  variables: [{name: a, expression: '@@response.text'}]\n" + rule(when="vars.a == 'x'"),
+            "`response` is not available in phase request, only in response",
+            id="a variable in a phase that lacks what it reads",
+        ),
+        pytest.param(
+            f"  rules: [@@{rule(when='true', action='route', to='chaep').partition('[')[2]}",
+            "there is no alias or pool `chaep` to route to (did you mean `cheap`?)",
+            id="a route to nowhere",
+        ),
+        pytest.param(
+            f"  rules: [@@{rule(when='true', action='route', to='cheap', fallback=['smal']).partition('[')[2]}",
+            "there is no alias or pool `smal` to route to (did you mean `small`?)",
+            id="a fallback to nowhere",
+        ),
+        pytest.param(
+            "  spend: [@@{id: e, scope: agent, window: day, timezone: Mars/Olympus, limitUSD: 1}]",
+            "'Mars/Olympus' is not a known time zone",
+            id="a zone that is not there",
+        ),
+        pytest.param(
+            "  topics: {allow: [@@ordres], minScore: 0.5, uncertain: allow, message: no}",
+            "the topics guard has no label `ordres` (did you mean `orders`?)",
+            id="a topic that nobody taught",
+        ),
+    ],
+)
+def test_a_wrong_name_is_found_at_its_place(spec: str, expected: str) -> None:
+    """Each mistake gives exactly one problem, with file, line, column (here marked @@) and what was meant."""
+    before = source(spec).text.partition("@@")[0]
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+
+    found_problems = problems(spec.replace("@@", ""))
+
+    assert [f"p.yaml:{line}:{column}: {expected}"] == [
+        problem[: len(f"p.yaml:{line}:{column}: {expected}")] for problem in found_problems
+    ]
+
+
+def test_a_section_is_blamed_for_what_it_lowers_to() -> None:
+    """Where a section needs a guard that is not configured, the section is the place."""
+    spec = "  topics: {allow: [orders], minScore: 0.5, uncertain: allow, message: no}"
+
+    assert ["p.yaml:5:11: there is no `guards.topics` (did you mean `guards.pii`?)"] == [
+        problem.replace(".score", "").replace(".label", "") for problem in problems(spec, guards={"pii": ()})
+    ]
+
+
+def test_labels_and_routes_are_checked_only_where_they_are_known() -> None:
+    """A guard that does not say its labels, and a load that is told no routes, take any name."""
+    spec = "  topics: {allow: [any], minScore: 0.5, uncertain: allow, message: no}\n" + rule(
+        when="true", action="route", to="anywhere"
+    )
+
+    assert [] == problems(spec, guards={"topics": ()}, routes=None)
+
+
+def test_all_problems_of_all_files_come_at_once_and_in_order() -> None:
+    """Nothing is loaded while anything is wrong, and a person sees all of it."""
+    first = source(rule(when="request.modle == 'x'"), path="b.yaml")
+    second = Source(path="a.yaml", text="kind: AgentPolicy")
+    third = Source(path="c.yaml", text="# nothing\n")
+
+    found_at = [problem.split(": ")[0] for problem in problems(first, second, third)]
+
+    assert ["a.yaml:1:1", "b.yaml:5:70", "c.yaml:1:1"] == found_at
+
+
+def test_the_text_of_the_exception_is_the_list() -> None:
+    """Whoever prints PolicyProblems shows every problem on its own line."""
+    assert "a:1:1: x\nb:2:2: y" == str(PolicyProblems(["a:1:1: x", "b:2:2: y"]))
+
+
+def test_two_policies_have_two_names() -> None:
+    """A name stands for one policy, so rule ids are unique over all of them."""
+    twice = problems(source(rule(when="true"), path="a.yaml"), source(rule(when="true"), path="b.yaml"))
+
+    assert ["b.yaml:3:18: `p` is already the name of the policy at a.yaml:3:18"] == twice
+
+
+def test_no_policy_allows_everything() -> None:
+    """An empty set has no rule, and says so by its digest as well."""
+    empty = load([], functions=FUNCTIONS, guards={}, routes=ROUTES)
+
+    assert (Verdict.ALLOW, (), False) == (verdict(empty, facts()), empty.rules, empty.has(Phase.REQUEST))
+
+
+def test_the_bundle_digest_is_of_names_versions_and_contents() -> None:
+    """The same policies give the same digest in any order of files; any change gives another."""
+    one, two = source(rule(when="true"), name="a"), source(rule(when="true"), name="b")
+    changed = source(rule(when="false"), name="b")
+
+    digests = [compiled(one, two).digest, compiled(two, one).digest, compiled(one, changed).digest]
+
+    assert (True, False) == (digests[0] == digests[1], digests[0] == digests[2])
+
+
+def test_a_rule_reads_through_its_variables() -> None:
+    """What a variable reads counts as read by the rule that uses it, also through another variable."""
+    policies = compiled(
+        "  variables: [{name: a, expression: 'spend.agent.usd'}, {name: b, expression: 'vars.a + 1.0'}]\n"
+        + rule(when="vars.b > 5.0 && vars.a > 0.0")
+    )
+
+    reads = [policies.reads(Phase.REQUEST, path) for path in (("spend",), ("spend", "agent"), ("spend", "request"))]
+
+    assert [True, True, False] == reads
+
+
+def test_what_a_set_needs_is_known_before_anything_is_asked() -> None:
+    """Guards, headers and phases follow from the expressions alone, messages and selectors included."""
+    policies = compiled(
+        "  selector: {when: 'guards.pii.flagged'}\n"
+        + rule(when="request.headers['x-tier'] == 'gold'", messageExpression="guards.topics.label")
+    )
+
+    needed = [policies.guards_needed(phase) for phase in Phase]
+
+    assert [("pii", "topics"), (), ()] == needed
+    assert frozenset(("x-tier",)) == policies.visible_headers
+    assert [True, False, False] == [policies.has(phase) for phase in Phase]
+
+
+def test_a_whole_map_is_read_with_all_its_parts() -> None:
+    """Reading `spend.agent` as a whole counts as reading each of its fields."""
+    policies = compiled(rule(when="spend.agent == {}"))
+
+    assert policies.reads(Phase.REQUEST, ("spend", "agent", "usd"))
+
+
+def test_parameters_are_read_by_path_and_as_a_whole() -> None:
+    """params.* are the literals of the document, whatever their form."""
+    policies = compiled(
+        "  params: {limits: {execute: 50}, words: [a, b], none: null}\n"
+        + rule(
+            when="params.limits[agent.level] == 50 && 'b' in params.words && params.none == null && size(params) == 3"
+        )
+    )
+
+    assert Verdict.DENY == verdict(policies, facts())
+
+
+def test_a_policy_knows_itself() -> None:
+    """policy.* are the name, version and digest of the document."""
+    policies = compiled(rule(when="policy.name == 'p' && policy.version == '1.0.0' && size(policy.digest) == 64"))
+
+    assert Verdict.DENY == verdict(policies, facts())
+
+
+def test_the_documents_are_listed() -> None:
+    """Each loaded policy is listed with what its metadata says."""
+    text = source(rule(when="true")).text.replace(
+        "version: 1.0.0}", "version: 1.0.0, labels: {a: b}, annotations: {c: d}}"
+    )
+    (document,) = compiled(Source(path="p.yaml", text=text)).documents
+
+    assert ("p", "1.0.0", "p.yaml", {"a": "b"}, {"c": "d"}) == (
+        document.name,
+        document.version,
+        document.path,
+        document.labels,
+        document.annotations,
+    )
+
+
+def test_a_schema_that_does_not_ship_is_missed() -> None:
+    """Asking for a schema that is not in the package fails at once."""
+    with pytest.raises(FileNotFoundError):
+        schema("nothing.json")
+
+
+def keys_of(tree: Any) -> set[str]:
+    """Return every key that a schema names."""
+    if isinstance(tree, list):
+        return set().union(*map(keys_of, tree))
+    if not isinstance(tree, dict):
+        return set()
+    return set(tree.get("properties", ())).union(*map(keys_of, tree.values()))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param("schema.json", id="policies"), pytest.param("tests.schema.json", id="tests")]
+)
+def test_every_key_of_the_schema_is_on_the_page(name: str) -> None:
+    """rules/README.md names every key that a document may have."""
+    page = README.read_text(encoding="utf-8")
+
+    assert set() == {key for key in keys_of(json.loads(schema(name))) if not re.search(rf"\b{key}\b", page)}
+
+
+@pytest.mark.parametrize("example", examples(), ids=range(len(examples())))
+def test_every_policy_that_the_page_shows_loads(example: str) -> None:
+    """An example that does not load teaches a mistake."""
+    assert [] == problems(Source(path="README.md", text=example), guards={"topics": (), "pii": ()}, routes=None)
+
+
+def test_the_page_shows_policies() -> None:
+    """The page has examples for the test above to try."""
+    assert 5 <= len(examples())
+
+
+def test_a_guard_finding_reaches_the_rules_of_a_section() -> None:
+    """A section that lowers to rules decides as its rules say."""
+    spec = "  topics: {deny: [medical], minScore: 0.5, uncertain: deny, message: 'no, sorry'}"
+
+    verdicts = [
+        verdict(spec, facts(guards=found(label, score)))
+        for label, score in (("medical", 0.9), ("orders", 0.9), ("orders", 0.4))
+    ]
+
+    assert [Verdict.DENY, Verdict.ALLOW, Verdict.DENY] == verdicts

@@ -1,0 +1,680 @@
+"""Owns the proof of the decision: everything is asked, the most restrictive verdict wins, no error is a "no match"."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from proxy.errors import BudgetExceeded
+from proxy.policy import PolicySet
+from proxy.policy.decide import ERROR_TEXT, KEPT_CALLERS, SAFE_TEXT
+from proxy.terms import (
+    Caller,
+    Facts,
+    GuardResult,
+    Level,
+    Message,
+    Mode,
+    OnDeny,
+    Phase,
+    ToolCall,
+    ToolSpec,
+    Verdict,
+    Way,
+)
+from tests.policy.written import (
+    AT_MS,
+    at_level,
+    called,
+    compiled,
+    decided,
+    facts,
+    found,
+    replied,
+    request,
+    rule,
+    source,
+    verdict,
+)
+
+BROKEN = "request.metadata.nothing == 'x'"
+DEAR = "request.messages.all(m, request.messages.all(n, request.messages.all(o, m.index + n.index + o.index >= 0)))"
+OFFERED = request(tools=(ToolSpec(name="drop_a"), ToolSpec(name="drop_b"), ToolSpec(name="look")))
+
+
+def policy(*entries: dict[str, Any], **spec: Any) -> str:
+    """Write a policy of rules `r0`, `r1`, …: phase request, action deny, unless said otherwise."""
+    rules = [{"id": f"r{n}", "phase": "request", "action": "deny", **entry} for n, entry in enumerate(entries)]
+    return "\n".join(f"  {key}: {json.dumps(value)}" for key, value in {**spec, "rules": rules}.items())
+
+
+def annotate(when: str = "true", **notes: str) -> dict[str, Any]:
+    """Write a rule that annotates."""
+    return {"action": "annotate", "when": when, "annotations": notes or {"a": "b"}}
+
+
+ALLOW: dict[str, Any] = {"action": "allow", "when": "true"}
+ANNOTATE = annotate()
+ROUTE: dict[str, Any] = {"action": "route", "when": "true", "to": "small"}
+STRIP: dict[str, Any] = {"action": "strip_tools", "when": "true", "tools": ["drop_*"]}
+DENY: dict[str, Any] = {"action": "deny", "when": "true", "message": "no"}
+HEAVIEST = [ALLOW, ANNOTATE, ROUTE, STRIP, DENY]
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100)
+@given(st.lists(st.sampled_from(HEAVIEST), max_size=5), st.integers(0, 1000))
+def test_the_most_restrictive_verdict_wins_in_any_order(entries: list[dict[str, Any]], priority: int) -> None:
+    """No order and no priority turns a deny into an allow, and every matched rule is reported."""
+    heaviest = max(entries, key=HEAVIEST.index, default=ALLOW)
+
+    decision = decided(policy(*entries, ALLOW, priority=priority), facts(request=OFFERED))
+
+    assert heaviest["action"] == decision.verdict
+    assert [f"p/r{n}@1.0.0" for n in range(len(entries) + 1)] == [hit.id for hit in decision.rules]
+
+
+def test_when_acts_if_true_and_require_if_not() -> None:
+    """`require` is a `when` the other way round."""
+    verdicts = [
+        verdict(rule(**{key: str(value).lower()}), facts()) for key in ("when", "require") for value in (True, False)
+    ]
+
+    assert [Verdict.DENY, Verdict.ALLOW, Verdict.ALLOW, Verdict.DENY] == verdicts
+
+
+def test_a_decision_says_what_was_decided() -> None:
+    """A denial carries its id, phase, rule, reason, text and how it is to look."""
+    spec = rule(when="true", message="no", severity="high", onDeny="error")
+
+    decision = decided(spec, facts())
+
+    assert ("ex_1-request", Phase.REQUEST, Verdict.DENY, "rule", "no", "p/r@1.0.0", OnDeny.ERROR, "") == (
+        decision.id,
+        decision.phase,
+        decision.verdict,
+        decision.reason,
+        decision.message,
+        decision.rule,
+        decision.on_deny,
+        decision.subject,
+    )
+    assert [("p/r@1.0.0", Verdict.DENY, Mode.ENFORCE, "high", "no", "")] == [
+        (hit.id, hit.action, hit.mode, hit.severity, hit.message, hit.error) for hit in decision.rules
+    ]
+
+
+def test_nothing_matched_is_an_allow_without_reason() -> None:
+    """An allow names no rule and has no text."""
+    decision = decided(rule(when="false", message="no"), facts())
+
+    assert (Verdict.ALLOW, "", "", "", ()) == (
+        decision.verdict,
+        decision.reason,
+        decision.rule,
+        decision.message,
+        decision.rules,
+    )
+
+
+def test_an_allow_rule_is_reported_and_decides_nothing() -> None:
+    """`action: allow` puts a match on record."""
+    decision = decided(policy(ALLOW), facts())
+
+    assert (Verdict.ALLOW, "", "", 1) == (decision.verdict, decision.rule, decision.reason, len(decision.rules))
+
+
+def test_the_first_of_equal_rules_speaks() -> None:
+    """Of two denials the text is that of the rule written first."""
+    decision = decided(policy({"when": "true", "message": "one"}, {"when": "true", "message": "two"}), facts())
+
+    assert ("p/r0@1.0.0", "one") == (decision.rule, decision.message)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "to"),
+    [
+        pytest.param(1, 2, "small", id="the lower number goes first"),
+        pytest.param(2, 1, "large", id="whatever the name"),
+        pytest.param(1, 1, "small", id="then the name"),
+    ],
+)
+def test_priority_orders_routes(low: int, high: int, to: str) -> None:
+    """The first matching route wins, in order of priority, policy name and rule."""
+    policies = compiled(
+        source(policy({**ROUTE, "to": "large"}, priority=high), name="b", path="b.yaml"),
+        source(policy({**ROUTE, "to": "small"}, {**ROUTE, "to": "cheap"}, priority=low), name="a", path="a.yaml"),
+    )
+
+    way = decided(policies, facts()).way
+
+    assert to == (way.to if way else "")
+
+
+def test_transforms_of_all_rules_are_put_together() -> None:
+    """Stripped tools are the union, annotations are merged with the first value winning, the route is kept."""
+    decision = decided(
+        policy(
+            annotate(a="1", b="1"),
+            annotate(b="2", c="2"),
+            STRIP,
+            {**STRIP, "tools": ["look"]},
+            {**STRIP, "when": "false", "tools": ["*"]},
+            ROUTE,
+        ),
+        facts(request=OFFERED),
+    )
+
+    assert (Verdict.STRIP_TOOLS, ("drop_a", "drop_b", "look"), {"a": "1", "b": "1", "c": "2"}) == (
+        decision.verdict,
+        decision.strip,
+        decision.annotations,
+    )
+    assert Way(to="small", rule="p/r5@1.0.0") == decision.way
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        pytest.param({"message": "fixed"}, "fixed", id="message"),
+        pytest.param({}, SAFE_TEXT, id="neither"),
+        pytest.param({"messageExpression": "'for ' + agent.id"}, "for support-web", id="expression"),
+        pytest.param({"messageExpression": "request.metadata.x", "message": "fixed"}, "fixed", id="it fails"),
+        pytest.param({"messageExpression": "dyn(5)", "message": "fixed"}, "fixed", id="it gives no text"),
+        pytest.param({"messageExpression": "''"}, SAFE_TEXT, id="it gives an empty text"),
+    ],
+)
+def test_a_denial_always_has_a_text(keys: dict[str, str], text: str) -> None:
+    """The expression's text, else the fixed one, else a safe one."""
+    assert text == decided(rule(when="true", **keys), facts()).message
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected", "reason", "on_record"),
+    [
+        pytest.param({"when": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="a rule that denies"),
+        pytest.param({"require": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="a requirement"),
+        pytest.param({**ANNOTATE, "when": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="one that annotates"),
+        pytest.param({**ALLOW, "when": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="one that allows"),
+        pytest.param({"when": BROKEN, "onError": "allow"}, Verdict.ALLOW, "", Verdict.ALLOW, id="onError: allow"),
+        pytest.param({"when": "dyn(1)"}, Verdict.DENY, "policy_error", Verdict.DENY, id="neither true nor false"),
+        pytest.param(
+            {"when": DEAR},
+            Verdict.DENY,
+            "policy_error",
+            Verdict.DENY,
+            id="over its budget",
+        ),
+    ],
+)
+def test_an_error_follows_on_error(entry: dict[str, Any], expected: Verdict, reason: str, on_record: Verdict) -> None:
+    """A rule that fails denies unless `onError: allow` was written; either way it is on record as failed."""
+    decision = decided(policy(entry), facts(request=request(*["x"] * 200)))
+
+    assert (expected, reason) == (decision.verdict, decision.reason)
+    assert [(on_record, True, "")] == [(hit.action, bool(hit.error), hit.message) for hit in decision.rules]
+
+
+def test_a_policy_error_has_its_own_text() -> None:
+    """The customer of a failed rule is not told that rule's text, which may be wrong."""
+    decision = decided(rule(when=BROKEN, message="you may not"), facts())
+
+    assert (ERROR_TEXT, "p/r@1.0.0") == (decision.message, decision.rule)
+
+
+@pytest.mark.parametrize("order", [pytest.param((0, 1), id="error first"), pytest.param((1, 0), id="rule first")])
+def test_a_rule_that_says_no_speaks_before_one_that_failed(order: tuple[int, int]) -> None:
+    """Where one rule denies and another fails, the text is that of the rule, and both are reported."""
+    entries = ({"when": BROKEN}, {"when": "true", "message": "no"})
+
+    decision = decided(policy(*(entries[n] for n in order)), facts())
+
+    assert ("rule", "no", 2) == (decision.reason, decision.message, len(decision.rules))
+
+
+def test_later_rules_still_run_after_an_error() -> None:
+    """An error stops nothing."""
+    decision = decided(policy({"when": BROKEN, "onError": "allow"}, ROUTE), facts())
+
+    assert (Verdict.ROUTE, "p/r1@1.0.0") == (decision.verdict, decision.rule)
+
+
+def test_an_allowed_error_transforms_nothing() -> None:
+    """A route, strip or annotation whose condition failed is not carried out."""
+    entries = [{**entry, "when": BROKEN, "onError": "allow"} for entry in (ROUTE, STRIP, ANNOTATE)]
+
+    decision = decided(policy(*entries), facts(request=OFFERED))
+
+    assert (None, (), {}) == (decision.way, decision.strip, decision.annotations)
+
+
+def test_a_guard_that_failed_is_an_error() -> None:
+    """A detector that timed out denies what depends on it, by default."""
+    timed_out = {"topics": GuardResult(name="topics", version="1", error="timeout")}
+
+    decision = decided(rule(when="guards.topics.label == 'x'"), facts(guards=timed_out))
+
+    assert (Verdict.DENY, "policy_error", "the guard topics failed: timeout") == (
+        decision.verdict,
+        decision.reason,
+        decision.rules[0].error,
+    )
+
+
+def test_budgets_are_per_rule_and_for_all_of_them() -> None:
+    """One rule cannot use up what another needs, and many rules together cannot take for ever."""
+    loop = "request.messages.all(m, request.messages.all(n, m.index + n.index >= 0))"
+    dear = [{"when": f"!({loop})"} for _ in range(40)]
+
+    affordable = decided(policy(*dear[:2]), facts(request=request(*["x"] * 200)))
+    too_many = decided(policy(*dear), facts(request=request(*["x"] * 200)))
+
+    assert Verdict.ALLOW == affordable.verdict
+    assert "policy_error" == too_many.reason
+    assert 0 < len(too_many.rules) < 40
+
+
+# --- modes ------------------------------------------------------------------------------------------------------------
+
+
+def test_shadow_is_recorded_and_never_acts() -> None:
+    """A rule in shadow says what it would have done, and nothing of it is done."""
+    entries = [{**entry, "mode": "shadow"} for entry in (ROUTE, STRIP, ANNOTATE, DENY)]
+
+    decision = decided(policy(*entries), facts(request=OFFERED))
+
+    assert (Verdict.ALLOW, Verdict.DENY, "", "", None, (), {}) == (
+        decision.verdict,
+        decision.shadow_verdict,
+        decision.rule,
+        decision.message,
+        decision.way,
+        decision.strip,
+        decision.annotations,
+    )
+    assert [Mode.SHADOW] * 4 == [hit.mode for hit in decision.rules]
+
+
+def test_an_error_in_shadow_denies_in_shadow() -> None:
+    """A shadow rule that fails shows what it would have caused."""
+    decision = decided(policy({"when": BROKEN, "mode": "shadow"}), facts())
+
+    assert (Verdict.ALLOW, Verdict.DENY) == (decision.verdict, decision.shadow_verdict)
+
+
+def test_off_is_not_asked_but_listed() -> None:
+    """A rule that is off is checked and listed, and plays no part."""
+    policies = compiled(policy({**DENY, "mode": "off"}))
+
+    assert (Verdict.ALLOW, (), False, [Mode.OFF]) == (
+        verdict(policies, facts()),
+        decided(policies, facts()).rules,
+        policies.has(Phase.REQUEST),
+        [one.mode for one in policies.rules],
+    )
+
+
+# --- selectors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        pytest.param({"agents": ["support-*"]}, Verdict.DENY, id="agent"),
+        pytest.param({"agents": ["sales-*"]}, Verdict.ALLOW, id="another agent"),
+        pytest.param({"models": ["gpt", "lar?e"]}, Verdict.DENY, id="model"),
+        pytest.param({"models": ["gpt"]}, Verdict.ALLOW, id="another model"),
+        pytest.param({"tenants": ["acme"]}, Verdict.DENY, id="tenant"),
+        pytest.param({"tenants": ["umbrella"]}, Verdict.ALLOW, id="another tenant"),
+        pytest.param({"agents": ["support-*"], "tenants": ["umbrella"]}, Verdict.ALLOW, id="all must fit"),
+        pytest.param({"when": "agent.rank == 2"}, Verdict.DENY, id="condition"),
+        pytest.param({"when": "agent.rank == 3"}, Verdict.ALLOW, id="condition not met"),
+        pytest.param({"when": "vars.two == agent.rank"}, Verdict.DENY, id="condition on a variable"),
+    ],
+)
+def test_a_selector_says_whom_a_policy_is_for(selector: dict[str, Any], expected: Verdict) -> None:
+    """A policy applies where all of its selector fits."""
+    spec = policy({"when": "true"}, selector=selector, variables=[{"name": "two", "expression": "2"}])
+
+    assert expected == verdict(spec, facts())
+
+
+def test_a_selector_that_fails_selects_and_fails_every_rule() -> None:
+    """If it cannot be told whether a policy applies, each of its rules follows its onError."""
+    decision = decided(
+        policy({"when": "false"}, {"when": "false", "onError": "allow"}, selector={"when": BROKEN}), facts()
+    )
+
+    assert (Verdict.DENY, "policy_error", [Verdict.DENY, Verdict.ALLOW]) == (
+        decision.verdict,
+        decision.reason,
+        [hit.action for hit in decision.rules],
+    )
+
+
+def two_policies() -> PolicySet:
+    """Load one policy for support and one for sales."""
+    support = policy({"when": "guards.topics.flagged", "phase": "response"}, selector={"agents": ["support-*"]})
+    sales = policy({"when": "spend.agent.usd > 1.0"}, selector={"agents": ["sales-*"]})
+    return compiled(source(support, name="a"), source(sales, name="b", path="b.yaml"))
+
+
+def test_narrowing_keeps_what_applies() -> None:
+    """A narrowed set needs, holds and reads only what its own policies do; the digest stays that of the bundle."""
+    whole = two_policies()
+    support, sales = whole.narrow("support-web", "m", "t"), whole.narrow("sales-web", "m", "t")
+
+    assert [(True, ("topics",), False), (False, (), True)] == [
+        (one.holds_response, one.guards_needed(Phase.RESPONSE), one.reads(Phase.REQUEST, ("spend",)))
+        for one in (support, sales)
+    ]
+    assert [["a"], ["b"]] == [[document.name for document in one.documents] for one in (support, sales)]
+    assert {whole.digest} == {support.digest, sales.digest}
+
+
+def test_narrowing_is_remembered_and_shared() -> None:
+    """Callers to whom the same policies apply share one set; one that takes all is the whole set itself."""
+    whole, everyone = two_policies(), compiled(policy(DENY))
+
+    assert whole.narrow("support-a", "m", "t") is whole.narrow("support-b", "n", "t")
+    assert everyone is everyone.narrow("x", "y", "z")
+
+
+def test_names_that_a_client_makes_up_do_not_pile_up() -> None:
+    """Any number of model names leaves a bounded memory behind, and decisions stay right."""
+    policies = two_policies()
+
+    for number in range(KEPT_CALLERS + 2):
+        policies.narrow("support-web", f"model-{number}", "t")
+
+    assert len(policies._narrowed) <= KEPT_CALLERS
+
+
+# --- phases -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("issue_refund", Verdict.DENY, id="a call it is about"),
+        pytest.param("look", Verdict.ALLOW, id="another call"),
+    ],
+)
+def test_a_tool_rule_is_about_its_tools(name: str, expected: Verdict) -> None:
+    """`tools` in phase tool_call names the calls that a rule judges."""
+    decision = decided(rule(phase="tool_call", when="true", tools=["issue_*"]), called(name), Phase.TOOL_CALL)
+
+    assert (expected, "c1") == (decision.verdict, decision.subject)
+
+
+def test_an_action_denies_arguments_that_are_not_json() -> None:
+    """A governed tool is never called with arguments that two readers could read differently."""
+    spec = '  actions: [{id: e, tools: [refund], require: "tool.args.n < 5", message: no}]'
+
+    decisions = [
+        decided(spec, called("refund", arguments), Phase.TOOL_CALL)
+        for arguments in ('{"n": 1}', '{"n": 1, "n": 9}', "{")
+    ]
+
+    assert [Verdict.ALLOW, Verdict.DENY, Verdict.DENY] == [decision.verdict for decision in decisions]
+    assert ["", "p/e.args@1.0.0", "p/e.args@1.0.0"] == [decision.rule for decision in decisions]
+    assert ["", "rule", "rule"] == [decision.reason for decision in decisions]
+
+
+@pytest.mark.parametrize(
+    ("level", "seen", "expected"),
+    [
+        pytest.param(Level.ASSIST, ("drop",), Verdict.DENY, id="assist"),
+        pytest.param(Level.EXECUTE, ("drop",), Verdict.DENY, id="execute"),
+        pytest.param(Level.OPERATE, (), Verdict.ALLOW, id="operate"),
+    ],
+)
+def test_strip_hides_a_tool_and_denies_its_calls(level: Level, seen: tuple[str, ...], expected: Verdict) -> None:
+    """Below its level a tool is taken out of the request, and a model that calls it all the same is refused."""
+    policies = compiled("  actions: [{id: e, tools: [drop], minLevel: operate, action: strip, message: no}]")
+    offered = request(tools=(ToolSpec(name="drop", schema={}),))
+
+    stripped = decided(policies, facts(request=offered, caller=at_level(level))).strip
+    denied = verdict(policies, called("drop", request=offered, caller=at_level(level)), Phase.TOOL_CALL)
+
+    assert (seen, expected) == (stripped, denied)
+
+
+def test_a_reply_rule_that_holds_acts() -> None:
+    """A reply waits for a denying rule, which then denies."""
+    policies = compiled(rule(phase="response", when="response.text == 'x'"))
+
+    assert (True, Verdict.DENY) == (policies.holds_response, verdict(policies, replied("x"), Phase.RESPONSE))
+
+
+def test_a_reply_rule_after_only_detects() -> None:
+    """What has left cannot be denied: the verdict is on record as shadow, streamed or not."""
+    policies = compiled(rule(phase="response", when="response.text == 'x'", stream="after"))
+
+    decision = decided(policies, replied("x"), Phase.RESPONSE)
+
+    assert (False, Verdict.ALLOW, Verdict.DENY, 1) == (
+        policies.holds_response,
+        decision.verdict,
+        decision.shadow_verdict,
+        len(decision.rules),
+    )
+
+
+def test_an_annotating_reply_rule_acts_without_holding() -> None:
+    """An annotation needs no reply to wait; only its error, which could not act any more, is shadow."""
+    policies = compiled(policy({**ANNOTATE, "phase": "response"}, {**annotate(BROKEN), "phase": "response"}))
+
+    decision = decided(policies, replied("x"), Phase.RESPONSE)
+
+    assert (False, Verdict.ANNOTATE, {"a": "b"}, Verdict.DENY) == (
+        policies.holds_response,
+        decision.verdict,
+        decision.annotations,
+        decision.shadow_verdict,
+    )
+
+
+# --- variables --------------------------------------------------------------------------------------------------------
+
+
+def test_variables_are_read_through_each_other() -> None:
+    """A variable may use those before it, and each policy has its own."""
+    twice = [{"name": "a", "expression": "2"}, {"name": "b", "expression": "vars.a * 2"}]
+    once = [{"name": "a", "expression": "7"}]
+    policies = compiled(
+        source(policy({"when": "vars.b == 4"}, variables=twice), name="a"),
+        source(policy({"when": "vars.a == 7"}, variables=once), name="b", path="b.yaml"),
+    )
+
+    assert ["a/r0@1.0.0", "b/r0@1.0.0"] == [hit.id for hit in decided(policies, facts()).rules]
+
+
+def test_a_variable_that_fails_fails_each_rule_that_reads_it() -> None:
+    """An error is remembered like a value: the rules that need the variable fail, the others do not."""
+    spec = policy(
+        {"when": "vars.a == 1"},
+        {"when": "vars.a == 2"},
+        {"when": "false && vars.a == 3"},
+        variables=[{"name": "a", "expression": "request.metadata.x"}],
+    )
+
+    failed = [hit.id for hit in decided(spec, facts()).rules if hit.error]
+
+    assert ["p/r0@1.0.0", "p/r1@1.0.0"] == failed
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def limited(entry: str, known: Facts | None = None, before: str = "") -> list[tuple[str, str, int]]:
+    """Return scope, window and cap of the limits of a policy."""
+    policies = compiled(f"{before}  spend: [{entry}]")
+    return [(limit.scope, limit.window, limit.cap_nanousd) for limit in policies.limits(known or facts())]
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        pytest.param("{id: e, scope: request, limitUSD: 0.25}", ("request", "", 250_000_000), id="one call"),
+        pytest.param(
+            "{id: e, scope: conversation, limitUSD: 2}",
+            ("conversation:se_1", f"conversation:UTC:{AT_MS}", 2_000_000_000),
+            id="a conversation",
+        ),
+        pytest.param(
+            "{id: e, scope: conversation, window: hour, limitUSD: 2}",
+            ("conversation:se_1", f"hour:UTC:{AT_MS}", 2_000_000_000),
+            id="an hour of a conversation",
+        ),
+        pytest.param(
+            "{id: e, scope: agent, window: day, timezone: Europe/Madrid, limitUSD: 1}",
+            ("agent:support-web", f"day:Europe/Madrid:{AT_MS}", 1_000_000_000),
+            id="an agent's day",
+        ),
+    ],
+)
+def test_a_limit_is_counted_under_its_scope_and_window(entry: str, expected: tuple[str, str, int]) -> None:
+    """What a limit counts follows from the call and its time."""
+    assert [expected] == limited(entry)
+
+
+def test_a_key_is_counted_under_its_digest() -> None:
+    """A key keeps customers apart, and says nothing of them in the store."""
+    entry = "{id: e, key: request.metadata.customer, window: month, limitUSD: 1}"
+    scopes = [
+        limited(entry, facts(request=request(metadata={"customer": name})))[0][0] for name in ("ann", "ann", "bob")
+    ]
+
+    assert scopes[0] == scopes[1] != scopes[2]
+    assert all(scope.startswith("key:p/e:") and "ann" not in scope for scope in scopes)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param({}, id="there is no key"),
+        pytest.param({"customer": ""}, id="the key is empty"),
+    ],
+)
+def test_a_key_that_cannot_be_told_denies(metadata: dict[str, str]) -> None:
+    """Nobody's budget is not free: the request is denied, and the limits cannot be had either."""
+    policies = compiled("  spend: [{id: e, key: request.metadata.customer, window: month, limitUSD: 1}]")
+    known = facts(request=request(metadata=metadata))
+
+    assert "policy_error" == decided(policies, known).reason
+    with pytest.raises(BudgetExceeded) as raised:
+        policies.limits(known)
+    assert "p/e@1.0.0" == raised.value.rule
+
+
+def test_a_key_that_is_told_denies_nothing() -> None:
+    """The rule behind a key only ever fails; it never matches."""
+    policies = compiled("  spend: [{id: e, key: caller.tenant, window: month, limitUSD: 1}]")
+
+    assert (Verdict.ALLOW, True, ()) == (
+        verdict(policies, facts()),
+        policies.has(Phase.REQUEST),
+        decided(policies, facts()).rules,
+    )
+
+
+def test_on_error_allow_goes_on_without_the_limit() -> None:
+    """Where it was written out, a key that fails puts the limit aside, on record."""
+    policies = compiled("  onError: allow\n  spend: [{id: e, key: request.metadata.x, window: day, limitUSD: 1}]")
+
+    assert ((), Verdict.ALLOW, 1) == (
+        policies.limits(facts()),
+        verdict(policies, facts()),
+        len(decided(policies, facts()).rules),
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        pytest.param("  selector: {when: 'agent.rank == 2'}\n", 1, id="selected"),
+        pytest.param("  selector: {when: 'agent.rank == 3'}\n", 0, id="not selected"),
+        pytest.param(f'  selector: {{when: "{BROKEN}"}}\n', 1, id="a selector that fails"),
+        pytest.param("  selector: {agents: [sales]}\n", 0, id="another agent"),
+        pytest.param("  mode: off\n", 0, id="off"),
+        pytest.param("  mode: shadow\n", 0, id="shadow"),
+    ],
+)
+def test_a_limit_holds_where_its_policy_does(before: str, expected: int) -> None:
+    """Limits follow the selector and the mode; a selector that fails keeps its limits."""
+    assert expected == len(limited("{id: e, scope: conversation, limitUSD: 2}", before=before))
+
+
+def test_a_limit_alone_asks_nothing() -> None:
+    """A policy of limits has no rule to evaluate, and its limits carry their text."""
+    policies = compiled("  spend: [{id: e, scope: request, limitUSD: 1, message: too much, onDeny: reply}]")
+    (limit,) = policies.limits(facts())
+
+    assert (False, "p/e@1.0.0", "too much", OnDeny.REPLY) == (
+        policies.has(Phase.REQUEST),
+        limit.rule,
+        limit.message,
+        limit.on_deny,
+    )
+
+
+# --- explaining -------------------------------------------------------------------------------------------------------
+
+
+def test_explain_shows_every_rule_with_its_values() -> None:
+    """Matched, unmatched and failed rules are all explained, each sub-expression with its value."""
+    policies = compiled(policy({"when": "agent.rank > 1"}, {"when": "agent.rank > 2"}, {"when": BROKEN}))
+
+    explained = policies.explain(Phase.REQUEST, facts())
+
+    assert [("p/r0@1.0.0", "matched"), ("p/r1@1.0.0", "unmatched"), ("p/r2@1.0.0", "error")] == [
+        (one.rule.id, one.outcome) for one in explained
+    ]
+    assert (("agent.rank > 1", "True"), ("agent.rank", "2")) == explained[0].values
+    assert "no such field: nothing" == explained[2].error
+    assert any(value.startswith("error: ") for _, value in explained[2].values)
+
+
+def test_explain_does_not_show_endless_texts() -> None:
+    """A long value is cut for the reader."""
+    (one,) = compiled(rule(when="request.user_text == 'x'")).explain(
+        Phase.REQUEST, facts(request=request(messages=(Message(role="user", text="y" * 5000),)))
+    )
+
+    assert max(len(value) for _, value in one.values) <= 201
+
+
+# --- together ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_set_is_for_any_caller() -> None:
+    """Deciding on the whole set and on the narrowed one gives the same."""
+    policies, known = two_policies(), facts(guards=found("x"))
+    narrowed = policies.narrow("support-web", "large", "acme")
+
+    assert policies.decide(Phase.REQUEST, known, "d") == narrowed.decide(Phase.REQUEST, known, "d")
+
+
+def test_a_call_in_another_choice_is_judged_by_itself() -> None:
+    """The subject of a decision is the call that was judged."""
+    known = replace(called("t"), tool=ToolCall(id="c7", name="t", arguments="{}", index=3, choice=1))
+
+    assert "c7" == decided(rule(phase="tool_call", when="tool.index == 3"), known, Phase.TOOL_CALL).subject
+
+
+def test_a_caller_without_a_tenant_is_nobody_elses() -> None:
+    """A policy for one tenant leaves callers without a tenant alone."""
+    nobody = Caller(agent="support-web", level=Level.EXECUTE, principal="x")
+
+    assert Verdict.ALLOW == verdict(policy(DENY, selector={"tenants": ["acme"]}), facts(caller=nobody))
