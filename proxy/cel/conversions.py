@@ -3,6 +3,7 @@
 In: a Budget and one value. Out: the value in its new kind, or CelError. Never: a number that wraps around.
 """
 
+import decimal
 import math
 import re
 from collections.abc import Callable
@@ -74,12 +75,15 @@ def _decoded(value: bytes) -> str:
 
 def format_double(value: float) -> str:
     """Write a double with the fewest digits that read back as it, laid out like C's %g, as Google's runtimes do."""
-    plain = repr(float(value))
     if not math.isfinite(value):
-        return plain
-    digits = plain.partition("e")[0].removeprefix("-").replace(".", "").strip("0")
-    mantissa, _, exponent = f"{value:.{max(len(digits) - 1, 0)}e}".partition("e")
-    return f"{mantissa}e{exponent}" if not -4 <= int(exponent) < 6 else plain.removesuffix(".0")
+        return repr(float(value))
+    # By way of repr(), whose digits are the fewest: rounding the double itself to as many can give other digits.
+    number = decimal.Decimal(repr(float(value))).normalize()
+    exponent = number.adjusted()
+    if -4 <= exponent < 6:
+        return f"{number:f}"
+    mantissa = f"{number:e}".partition("e")[0]
+    return f"{mantissa}e{exponent:+03d}"
 
 
 def same(value: object) -> object:

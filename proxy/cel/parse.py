@@ -37,10 +37,8 @@ def parse(source: str) -> Node:
 @cache
 def _parser() -> Lark:
     """Build lark's tables from cel-python's grammar, read as data: importing cel-python loads its evaluators."""
-    spec = importlib.util.find_spec("celpy")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("cel-python is not installed: it carries the CEL grammar")
-    grammar: bytes = cast(Any, spec.loader).get_data(f"{spec.submodule_search_locations[0]}/cel.lark")
+    package: Any = importlib.util.find_spec("celpy")
+    grammar = package.loader.get_data(f"{package.submodule_search_locations[0]}/cel.lark")
     return Lark(
         grammar.decode(),
         parser="lalr",

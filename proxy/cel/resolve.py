@@ -253,7 +253,7 @@ class Resolver:
         function = self._functions.get(name)
         receiver = len(written) > len(node.arguments)
         if function is None or not (function.method if receiver else function.plain):
-            return self._wrong(node, "no_such_function", self._unknown(name))
+            return self._wrong(node, "no_such_function", self._unknown(name, receiver))
         least, most = function.arity()
         if not least <= len(written) <= most:
             return self._wrong(node, "no_such_overload", f"'{name}' {_takes(least - receiver, most - receiver)}")
@@ -270,7 +270,10 @@ class Resolver:
         namespace = prefix[:-1] not in self._locals and any(name.startswith(prefix) for name in self._functions)
         return (prefix + node.name, node.arguments) if namespace else (node.name, (target, *node.arguments))
 
-    def _unknown(self, name: str) -> str:
+    def _unknown(self, name: str, receiver: bool) -> str:
+        """Say what is wrong with a call that no function answers."""
+        if name in self._functions:
+            return f"'{name}' is written {f'{name}(x)' if receiver else f'x.{name}()'}"
         if any(name == macro for macro, _ in _MACROS):
             return f"'{name}' does not take these arguments; it is used as in list.{name}(x, ...)"
         return f"unknown function '{name}'{_meant(name, self._functions)}"
