@@ -104,8 +104,9 @@ def _pattern(error: ValidationError) -> _Message:
     return f"is `{error.instance}`, not {_wanted(error)}", "", []
 
 
-def _empty(_: ValidationError) -> _Message:
-    return "must not be empty", "", []
+def _empty(error: ValidationError) -> _Message:
+    least = error.validator_value
+    return "must not be empty" if least == 1 else f"needs at least {least}", "", []
 
 
 _MESSAGES: dict[str, Callable[[ValidationError], _Message]] = {

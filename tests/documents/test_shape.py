@@ -20,6 +20,7 @@ SCHEMA: dict[str, Any] = {
         "code": {"type": "string", "pattern": "^[0-9]+$"},
         "size": {"type": ["integer", "null"]},
         "tags": {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+        "pair": {"type": "array", "minItems": 2},
         "rate": {"type": "number", "maximum": 1},
         "notes": {
             "type": "object",
@@ -67,6 +68,7 @@ def wrong(yaml: str) -> list[str]:
         pytest.param("{kind: Thing, name: []}", ["p.yaml:1:21: `name` must be a text"], id="list for a text"),
         pytest.param("{kind: Thing, size: x}", ["p.yaml:1:21: `size` must be a whole number or empty"], id="two types"),
         pytest.param("{kind: Thing, tags: []}", ["p.yaml:1:21: `tags` must not be empty"], id="empty list"),
+        pytest.param("{kind: Thing, pair: [1]}", ["p.yaml:1:21: `pair` needs at least 2"], id="too few"),
         pytest.param("{kind: Thing, tags: ['']}", ["p.yaml:1:22: this must not be empty"], id="in a list"),
         pytest.param(
             "{kind: Thing, rate: 2}",

@@ -1,0 +1,231 @@
+"""Owns the proof that a case's `given` and `mocks` become the facts they name, and that what cannot be is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.documents import Problems, Source, read
+from proxy.policy.cases import Case, cases, merged
+from proxy.terms import Facts, Finding, Level, Phase, ToolSpec
+
+AT_MS = 1_767_607_200_000
+
+
+def made(case: dict[str, Any], **spec: Any) -> tuple[list[Case], list[str]]:
+    """Turn one case into facts; return the cases and the problems."""
+    whole = {"name": "c", "phase": "request", "expect": {"verdict": "allow"}, **case}
+    tree = {"kind": "AgentPolicyTest", "spec": {"policies": ["p"], **spec, "cases": [whole]}}
+    problems = Problems()
+    (text,) = read(Source(path="t.yaml", text=json.dumps(tree)), problems)
+    return cases(text, problems), problems.found
+
+
+def known(case: dict[str, Any], **spec: Any) -> Facts:
+    """Return the facts of one case."""
+    (found,), problems = made(case, **spec)
+
+    assert [] == problems
+    return found.facts
+
+
+def test_a_case_gives_what_it_does_not_say_a_plain_value() -> None:
+    """Without a word there is an agent at level execute, at a fixed time, in a first turn without messages."""
+    facts = known({})
+
+    assert (AT_MS, "agent", Level.EXECUTE, "", "conversation", 1, "model", (), {}) == (
+        facts.at_ms,
+        facts.caller.agent,
+        facts.caller.level,
+        facts.caller.tenant,
+        facts.session.id,
+        facts.session.turn,
+        facts.request.model,
+        facts.request.messages,
+        facts.guards,
+    )
+
+
+def test_a_case_lies_over_the_defaults() -> None:
+    """Maps are merged key by key, lists and scalars are replaced."""
+    defaults = {
+        "agent": {"id": "a", "level": "assist"},
+        "request": {"model": "m", "tools": ["x"]},
+        "now": "2026-01-05T10:00:00Z",
+    }
+
+    facts = known({"given": {"agent": {"level": "operate"}, "request": {"tools": ["y"]}}}, defaults=defaults)
+
+    assert ("a", Level.OPERATE, "m", (ToolSpec(name="y"),), AT_MS) == (
+        facts.caller.agent,
+        facts.caller.level,
+        facts.request.model,
+        facts.request.tools,
+        facts.at_ms,
+    )
+
+
+def test_merging_leaves_both_as_they_were() -> None:
+    """What two cases share is not changed by either."""
+    below: dict[str, Any] = {"a": {"b": 1}}
+
+    assert ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}) == (merged(below, {"a": {"c": 2}}), below)
+
+
+def test_a_request_is_given_in_the_words_of_the_language() -> None:
+    """Every field of `given.request` has its place in the facts."""
+    given = {
+        "model": "m",
+        "stream": True,
+        "max_tokens": 5,
+        "temperature": 0.5,
+        "metadata": {"a": "b"},
+        "headers": {"x-tier": "gold"},
+        "tools": ["plain", {"name": "t", "schema": {"type": "object"}}],
+        "messages": [
+            {"role": "system", "text": "s"},
+            {
+                "role": "assistant",
+                "tool_calls": [{"name": "t", "args": {"a": 1}}, {"name": "t", "args_raw": "{", "id": "x"}],
+            },
+            {"role": "tool", "text": "r", "tool_call_id": "call-0"},
+        ],
+        "user_text": "u",
+    }
+    facts = known({"given": {"request": given, "caller": {"tenant": "acme"}}})
+    request = facts.request
+
+    assert ("m", True, 5, 0.5, {"a": "b"}, {"x-tier": "gold"}, "acme") == (
+        request.model,
+        request.stream,
+        request.max_output_tokens,
+        request.temperature,
+        request.metadata,
+        facts.headers,
+        facts.caller.tenant,
+    )
+    assert [("system", "s"), ("assistant", ""), ("tool", "r"), ("user", "u")] == [
+        (m.role, m.text) for m in request.messages
+    ]
+    assert [("call-0", '{"a": 1}', 0), ("x", "{", 1)] == [
+        (c.id, c.arguments, c.index) for c in request.messages[1].tool_calls
+    ]
+    assert (ToolSpec(name="plain"), ToolSpec(name="t", schema={"type": "object"})) == request.tools
+
+
+def test_tool_results_become_the_history_behind_them() -> None:
+    """A result is given with its call, before what the user says."""
+    results = [
+        {"tool": "a", "args": {"x": 1}, "json": {"ok": True}},
+        {"tool": "b", "text": "plain"},
+        {"tool": "c"},
+    ]
+    facts = known(
+        {"given": {"conversation": {"id": "s", "turn": 3, "tool_results": results}, "request": {"user_text": "u"}}}
+    )
+    messages = facts.request.messages
+
+    assert ("s", 3) == (facts.session.id, facts.session.turn)
+    assert ["", '{"ok": true}', "", "plain", "", "", "u"] == [message.text for message in messages]
+    assert [("a", '{"x": 1}'), ("b", "{}"), ("c", "{}")] == [
+        (call.name, call.arguments) for message in messages for call in message.tool_calls
+    ]
+    assert [message.tool_call_id for message in messages if message.role == "tool"] == [
+        call.id for message in messages for call in message.tool_calls
+    ]
+
+
+def test_a_tool_call_and_a_reply_are_given() -> None:
+    """The subject of the two later phases is what `given.tool` and `given.response` say."""
+    tool = known({"phase": "tool_call", "given": {"tool": {"name": "t", "args": {"a": 1}, "index": 2}}}).tool
+    response = {"text": "x", "refusal": "r", "reasoning": "q", "model": "m", "tool_calls": [{"name": "t"}]}
+    reply = known({"phase": "response", "given": {"response": response}}).response
+
+    assert tool is not None
+    assert ("t", '{"a": 1}', 2) == (tool.name, tool.arguments, tool.index)
+    assert reply is not None
+    assert ("x", "r", "q", "m", "stop", "t") == (
+        reply.text,
+        reply.refusal,
+        reply.reasoning,
+        reply.model,
+        reply.finish_reason,
+        reply.tool_calls[0].name,
+    )
+
+
+def test_mocks_stand_for_guards_and_money() -> None:
+    """A mocked guard found something, nothing, or failed; mocked money is exact."""
+    guards = {
+        "topics": {"label": "orders", "score": 0.9, "reason": "because"},
+        "pii": {"flagged": False},
+        "voice": {"flagged": True},
+    }
+    spend = {"request": {"est_usd": 0.01}, "conversation": {"usd": 0.1, "tokens": 5, "calls": 1}, "agent": {"usd": 2}}
+    facts = known(
+        {"mocks": {"guards": {"topics": {"score": 0.8}, "down": {"error": "timeout"}}}},
+        mocks={"guards": guards, "spend": spend},
+    )
+
+    assert (Finding(guard="topics", label="orders", score=0.8, reason="because"),) == facts.guards["topics"].findings
+    assert [(), "timeout"] == [facts.guards["pii"].findings, facts.guards["down"].error]
+    assert [1.0] == [finding.score for finding in facts.guards["voice"].findings]
+    assert (10_000_000, None, 100_000_000, 5, 1, 2_000_000_000) == (
+        facts.spend.est_nanousd,
+        facts.spend.max_nanousd,
+        facts.spend.conversation.nanousd,
+        facts.spend.conversation.tokens,
+        facts.spend.conversation.calls,
+        facts.spend.agent.nanousd,
+    )
+
+
+def test_a_matrix_is_every_combination() -> None:
+    """Each choice of each row is a case with a name of its own, and one row may go deep."""
+    matrix = {"agent.level": ["assist", "operate"], "request.metadata.tier": ["gold", "free"]}
+    found, _ = made({"matrix": matrix, "given": {"agent": {"id": "a"}}})
+
+    assert [
+        ("c [agent.level=assist, request.metadata.tier=gold]", "a", Level.ASSIST, "gold"),
+        ("c [agent.level=assist, request.metadata.tier=free]", "a", Level.ASSIST, "free"),
+        ("c [agent.level=operate, request.metadata.tier=gold]", "a", Level.OPERATE, "gold"),
+        ("c [agent.level=operate, request.metadata.tier=free]", "a", Level.OPERATE, "free"),
+    ] == [(c.name, c.facts.caller.agent, c.facts.caller.level, c.facts.request.metadata["tier"]) for c in found]
+
+
+def test_a_case_knows_its_place_and_what_it_lets_fail() -> None:
+    """A result can be found in the file, and a mocked failure is known as one."""
+    (case,), _ = made({"mocks": {"guards": {"down": {"error": "x"}, "up": {"label": "y"}}}})
+
+    assert ("t.yaml:1:67", Phase.REQUEST, frozenset(("down",))) == (case.position, case.phase, case.mocked)
+
+
+@pytest.mark.parametrize(
+    ("case", "problem"),
+    [
+        pytest.param({"phase": "tool_call"}, "a case of phase tool_call needs `given.tool`", id="no tool"),
+        pytest.param({"phase": "response"}, "a case of phase response needs `given.response`", id="no reply"),
+        pytest.param({"given": {"now": "yesterday"}}, "Invalid isoformat string: 'yesterday'", id="no time"),
+        pytest.param(
+            {"given": {"now": "2026-01-05T10:00:00"}},
+            "`now` is 2026-01-05T10:00:00, which lacks a time zone: end it with Z",
+            id="no time zone",
+        ),
+        pytest.param(
+            {"expect": {"verdict": "deny", "messageMatches": "("}},
+            "'(' is no regular expression for RE2",
+            id="no pattern",
+        ),
+        pytest.param(
+            {"mocks": {"spend": {"agent": {"usd": 1e-10}}}}, "1e-10 USD has more than nine decimals", id="no such money"
+        ),
+        pytest.param({"matrix": {"agent.level": ["boss"]}}, "'boss' is not a valid Level", id="no such level"),
+    ],
+)
+def test_what_cannot_be_a_case_is_told(case: dict[str, Any], problem: str) -> None:
+    """A case that makes no facts is a problem at its place, not a test that passes."""
+    found, problems = made(case)
+
+    assert ([], [f"t.yaml:1:67: {problem}"]) == (found, problems)

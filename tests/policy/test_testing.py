@@ -1,0 +1,229 @@
+"""Owns the proof that policy tests can fail, say why, and know what they leave unproven; and that our packs pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.guards import topics
+from proxy.policy import PolicyProblems, PolicySet, Report, Source, load, run_tests
+from tests.policy.written import FUNCTIONS, compiled, rule
+
+RULES = Path(__file__).parents[2] / "rules"
+PACKS = sorted(path.parent for path in RULES.glob("*/policy.yaml"))
+DENY = rule(when="request.user_text == 'bad'", message="No, sorry.")
+
+
+def written(*cases: dict[str, Any], **spec: Any) -> Source:
+    """Write a file of cases: phase request, unless said otherwise."""
+    entries = [{"name": f"c{n}", "phase": "request", **case} for n, case in enumerate(cases)]
+    tree = {"kind": "AgentPolicyTest", "spec": {"policies": ["p.yaml"], **spec, "cases": entries}}
+    return Source(path="t.yaml", text=json.dumps(tree))
+
+
+def ran(policy: str, *cases: dict[str, Any], **spec: Any) -> Report:
+    """Run cases against a policy."""
+    return run_tests([written(*cases, **spec)], lambda path, names: compiled(policy))
+
+
+def saying(text: str, **expect: Any) -> dict[str, Any]:
+    """Write a case in which the user says something."""
+    return {"given": {"request": {"user_text": text, "tools": ["drop"]}}, "expect": expect}
+
+
+def test_a_case_passes_when_all_it_expects_comes_true() -> None:
+    """Every kind of expectation can be met."""
+    report = ran(
+        DENY,
+        saying("bad", verdict="deny", rule="p/r", reason="rule", messageMatches="^No", shadowVerdict="allow"),
+        saying("bad", verdict="deny", rule="p/r@1.0.0"),
+        saying("fine", verdict="allow", reason="", to="", strip=[], annotations={}),
+    )
+
+    assert (True, [True] * 3, ()) == (report.passed, [result.passed for result in report.results], report.uncovered)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expect", "wrong"),
+    [
+        pytest.param(DENY, {"verdict": "allow"}, "verdict: expected allow, got deny", id="verdict"),
+        pytest.param(DENY, {"verdict": "deny", "rule": "p/x"}, "rule: expected p/x, got p/r@1.0.0", id="rule"),
+        pytest.param(
+            DENY, {"verdict": "deny", "reason": "policy_error"}, "reason: expected policy_error, got rule", id="reason"
+        ),
+        pytest.param(
+            DENY,
+            {"verdict": "deny", "messageMatches": "^Yes"},
+            "messageMatches: '^Yes' is not found in 'No, sorry.'",
+            id="message",
+        ),
+        pytest.param(
+            DENY, {"verdict": "deny", "shadowVerdict": "deny"}, "shadowVerdict: expected deny, got allow", id="shadow"
+        ),
+        pytest.param(
+            rule(when="true", action="route", to="small"),
+            {"verdict": "route", "to": "large"},
+            "to: expected large, got small",
+            id="route",
+        ),
+        pytest.param(
+            '  routing: [{id: r, when: "true", to: {cheapest: {tags: [b, a]}}}]',
+            {"verdict": "route", "to": ""},
+            "to: expected nothing, got cheapest:a,b",
+            id="the cheapest",
+        ),
+        pytest.param(
+            rule(when="true", action="strip_tools", tools=["*"]),
+            {"verdict": "strip_tools", "strip": ["b", "a"]},
+            "strip: expected ['b', 'a'], got ['drop']",
+            id="strip",
+        ),
+        pytest.param(
+            rule(when="true", action="annotate", annotations={"a": "b"}),
+            {"verdict": "annotate", "annotations": {}},
+            "annotations: expected {}, got {'a': 'b'}",
+            id="annotations",
+        ),
+        pytest.param(
+            rule(when="false"), {"verdict": "allow", "rule": "p/r"}, "rule: expected p/r, got nothing", id="no rule"
+        ),
+    ],
+)
+def test_a_case_fails_and_says_what_it_got(policy: str, expect: dict[str, Any], wrong: str) -> None:
+    """Each expectation that is not met is named, and every rule is explained with its values."""
+    report = ran(policy, saying("bad", **expect))
+    (result,) = report.results
+
+    assert (False, (wrong,), "t.yaml:1:72") == (report.passed, result.wrong, result.position)
+    assert ["p/r@1.0.0"] == [explained.rule.id for explained in result.explained]
+
+
+def test_a_failure_shows_the_value_of_each_part() -> None:
+    """Whoever reads a failure sees what each sub-expression was."""
+    (result,) = ran(DENY, saying("bad", verdict="allow")).results
+
+    assert ("request.user_text", "'bad'") in result.explained[0].values
+
+
+def test_a_case_that_passes_is_not_explained() -> None:
+    """Only what failed needs reading."""
+    (result,) = ran(DENY, saying("bad", verdict="deny")).results
+
+    assert () == result.explained
+
+
+def test_no_case_at_all_is_a_failure() -> None:
+    """Nothing run proves nothing."""
+    assert not run_tests([], lambda path, names: compiled(DENY)).passed
+
+
+@pytest.mark.parametrize(
+    ("cases", "uncovered"),
+    [
+        pytest.param([("bad", "deny")], ("p/r@1.0.0: no case in which it does not match",), id="only matching"),
+        pytest.param([("fine", "allow")], ("p/r@1.0.0: no case in which it matches",), id="only not matching"),
+        pytest.param([("bad", "deny"), ("fine", "allow")], (), id="both"),
+    ],
+)
+def test_what_the_cases_leave_unproven_is_named(cases: list[tuple[str, str]], uncovered: tuple[str, ...]) -> None:
+    """A rule is proven by a case in which it matches and one in which it does not."""
+    report = ran(DENY, *(saying(text, verdict=verdict) for text, verdict in cases))
+
+    assert uncovered == report.uncovered
+
+
+def test_a_guard_is_proven_by_a_case_in_which_it_fails() -> None:
+    """A detector that is down is part of what a policy decides."""
+    policy = rule(when="guards.topics.label == 'x'")
+    given = [
+        {"mocks": {"guards": {"topics": {"label": label}}}, "expect": {"verdict": verdict}}
+        for label, verdict in (("x", "deny"), ("y", "allow"))
+    ]
+    down = {
+        "mocks": {"guards": {"topics": {"error": "timeout"}}},
+        "expect": {"verdict": "deny", "reason": "policy_error"},
+    }
+
+    assert ("guard topics: no case in which it fails",) == ran(policy, *given).uncovered
+    assert ((), True) == (ran(policy, *given, down).uncovered, ran(policy, *given, down).passed)
+
+
+def test_limits_and_rules_that_are_off_need_no_proof() -> None:
+    """What decides nothing in a case is not asked for."""
+    limits = "[{id: e, scope: request, limitUSD: 1}, {id: f, key: agent.id, window: day, limitUSD: 1}]"
+    policy = f"{rule(when='true', mode='off')}\n  spend: {limits}"
+
+    assert () == ran(policy, saying("x", verdict="allow")).uncovered
+
+
+def test_cases_of_several_files_prove_together() -> None:
+    """Two files about the same policy are one proof, and policies are loaded as each file names them."""
+    asked: list[tuple[str, Sequence[str]]] = []
+
+    def loading(path: str, names: Sequence[str]) -> PolicySet:
+        asked.append((path, names))
+        return compiled(DENY)
+
+    report = run_tests([written(saying("bad", verdict="deny")), written(saying("fine", verdict="allow"))], loading)
+
+    assert ((), [("t.yaml", ["p.yaml"])] * 2) == (report.uncovered, asked)
+
+
+@pytest.mark.parametrize(
+    ("test", "problem"),
+    [
+        pytest.param(
+            Source(path="t.yaml", text="kind: AgentPolicy"), "t.yaml:1:1: this lacks `spec`", id="another kind"
+        ),
+        pytest.param(written(), "t.yaml:1:71: `cases` must not be empty", id="zero cases"),
+        pytest.param(
+            written({"expect": {"verdict": "dney"}}),
+            "t.yaml:1:129: `verdict` is `dney`, not one of allow, annotate, route, strip_tools, deny (did",
+            id="an unknown verdict",
+        ),
+        pytest.param(
+            written({"phase": "tool_call", "expect": {"verdict": "deny"}}),
+            "t.yaml:1:72: a case of phase tool_call needs `given.tool`",
+            id="a case that is none",
+        ),
+    ],
+)
+def test_a_test_file_that_is_wrong_is_no_test(test: Source, problem: str) -> None:
+    """A mistake in a test file is told like one in a policy."""
+    with pytest.raises(PolicyProblems) as raised:
+        run_tests([test], lambda path, names: compiled(DENY))
+
+    assert problem == raised.value.problems[0][: len(problem)]
+
+
+def test_policies_that_do_not_load_are_told() -> None:
+    """The problems of the policies come through."""
+    with pytest.raises(PolicyProblems) as raised:
+        ran(rule(when="request.modle == 'x'"), saying("x", verdict="allow"))
+
+    assert 1 == len(raised.value.problems)
+
+
+@pytest.mark.parametrize("pack", PACKS, ids=lambda pack: str(pack.name))
+def test_a_pack_passes_its_own_tests_and_proves_every_rule(pack: Path) -> None:
+    """Each shipped pack has a matching and a non-matching case per rule, a failing one per guard, and all pass."""
+    guard = topics.create([Source(path="topics.yaml", text=(pack / "topics.yaml").read_text(encoding="utf-8"))])
+
+    def loading(path: str, names: Sequence[str]) -> PolicySet:
+        sources = [Source(path=name, text=(pack / name).read_text(encoding="utf-8")) for name in names]
+        routes = ("support-large", "support-small", "cheap")
+        return load(sources, functions=FUNCTIONS, guards={"topics": guard.labels}, routes=routes)
+
+    report = run_tests([Source(path="tests.yaml", text=(pack / "tests.yaml").read_text(encoding="utf-8"))], loading)
+
+    assert ([], ()) == ([(result.name, result.wrong) for result in report.results if result.wrong], report.uncovered)
+    assert report.passed
+
+
+def test_there_is_a_pack_to_prove() -> None:
+    """The test above ran."""
+    assert ["support"] == [pack.name for pack in PACKS]
