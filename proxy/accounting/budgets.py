@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -66,7 +67,13 @@ def period_at(window: Window, at_ms: int, zone: tzinfo = UTC) -> Period:
 
 def window_key(window: Window, at_ms: int, zone: tzinfo = UTC) -> str:
     """Return the key of the window that holds at a time: `day:2026-11-24`, `month:2026-11-01@Europe/Madrid`, `all`."""
-    return period_at(window, at_ms, zone).key
+    return _key_in_second(window, at_ms // 1000, zone)
+
+
+@lru_cache(maxsize=256)
+def _key_in_second(window: Window, at_s: int, zone: tzinfo) -> str:
+    # Every call asks; no window begins or ends within a second.
+    return period_at(window, at_s * 1000, zone).key
 
 
 def admits(cap: int, settled: int, reserved: int, amount: int) -> bool:

@@ -52,6 +52,8 @@ class Books:
         self._snapshot = snapshot
         self._draft = draft
         self._body_bytes = body_bytes
+        self._quotes: dict[str, Quote] = {}
+        self._input_bound: int | None = None
         self.request: Request
         self.limits: tuple[Limit, ...] = ()
         """The spend limits that apply to this call."""
@@ -62,14 +64,26 @@ class Books:
         """Return the price of a target today."""
         return self._snapshot.price(target, self._draft.at_ms)
 
+    def take(self, request: Request) -> None:
+        """Take the request that is quoted from now on."""
+        self.request = request
+        self._quotes = {}
+        self._input_bound = accounting.input_bound(request)
+
     def quote(self, target: Target) -> Quote:
         """Estimate what the call costs at a target, and the most it can cost (None: not known, or without a bound)."""
+        quote = self._quotes.get(target.alias)
+        if quote is None:
+            quote = self._quotes[target.alias] = self._quoted(target)
+        return quote
+
+    def _quoted(self, target: Target) -> Quote:
         price = self.price(target)
         if price is None:
             return Quote(target=target, est_nanousd=None, max_nanousd=None)
         most = self.most_output(target)
         likely = Usage(input_tokens=self._body_bytes // 4, output_tokens=min(most, LIKELY_OUTPUT))
-        bound = accounting.input_bound(self.request) or target.context
+        bound = self._input_bound or target.context
         ceiling = price.ceiling(bound, most, self.request.choices) if bound else None
         return Quote(target=target, est_nanousd=price.cost(likely).nanousd, max_nanousd=ceiling)
 

@@ -70,7 +70,8 @@ class Walk:
         draft.prices_digest = self.snapshot.prices_digest
         draft.policy_digest = self.policies.digest
         draft.caller = caller = self.snapshot.identify(raw, draft.at_ms)
-        self.request = self.books.request = request = self.dialect.decode(raw)
+        self.request = request = self.dialect.decode(raw)
+        self.books.take(request)
         draft.stream, draft.model_asked = request.stream, request.model
         draft.input_digest = recording.digest(raw.body)
         self.policies = self.policies.narrow(caller.agent, request.model, caller.tenant)
@@ -138,7 +139,8 @@ class Walk:
     def choose(self, decision: Decision) -> None:
         """Strip the tools that policy strips, then pick the targets."""
         if decision.strip:
-            self.request = self.books.request = self.dialect.strip_tools(self.request, decision.strip)
+            self.request = self.dialect.strip_tools(self.request, decision.strip)
+            self.books.take(self.request)
             self.facts = replace(self.facts, request=self.request)
         self.books.limits = self.policies.limits(self.facts)
         self.draft.route = routing.choose(
