@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -134,15 +135,16 @@ async def running(options: Options) -> AsyncIterator[Running]:
 
     Raises ConfigError, before anything listens.
     """
-    loaded = read_config(options)
-    prices = accounting.price_table()
+    loaded = await asyncio.to_thread(read_config, options)
+    prices = await asyncio.to_thread(accounting.price_table)
+    _raise_file_limit()
     async with contextlib.AsyncExitStack() as stack:
         simulated_url = await stack.enter_async_context(simulated.serve()) if loaded.simulated else ""
 
         def build(fresh: config.Loaded) -> Snapshot:
             return config.build(fresh, options.environment, simulated_url=simulated_url, prices=prices)
 
-        here = await _start(stack, loaded, build(loaded))
+        here = await _start(stack, loaded, await asyncio.to_thread(build, loaded))
         await stack.enter_async_context(_background(_keep_leases(here), _reload_on_change(here, options, build)))
         yield here
 
@@ -150,7 +152,7 @@ async def running(options: Options) -> AsyncIterator[Running]:
 async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapshot: Snapshot) -> Running:
     settings, limits = loaded.config, snapshot.limits
     state = loaded.folder / settings.state.path
-    state.parent.mkdir(parents=True, exist_ok=True)
+    token_path = await asyncio.to_thread(_admin_token, settings, loaded.folder, state.parent)
     store = await stack.enter_async_context(
         sqlite.open(sqlite.Settings(path=str(state), lease_ms=int(limits.lease_s * 1000)))
     )
@@ -183,7 +185,7 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
         listen=settings.listen,
         health_listen=settings.health_listen,
         admin_listen=settings.admin_listen,
-        admin_token_path=_admin_token(settings, loaded.folder, state.parent),
+        admin_token_path=token_path,
         loaded=loaded,
         house=house,
         telemetry=telemetry,
@@ -192,6 +194,12 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
     await store.recover(house.clock.wall_ms())
     await _listen(stack, here)
     return here
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open sockets as the system lets us: the usual soft limit is no more than `max_connections`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _upstream_settings(limits: Limits) -> UpstreamSettings:
@@ -207,6 +215,7 @@ def _admin_token(settings: config.Config, folder: Path, state: Path) -> Path:
     """Return the token's file; the default one is made at the first start, readable by its owner alone."""
     if settings.admin_token_file:
         return folder / settings.admin_token_file
+    state.mkdir(parents=True, exist_ok=True)
     path = state / "admin.token"
     with (
         contextlib.suppress(FileExistsError),
@@ -233,7 +242,7 @@ async def _listen(stack: contextlib.AsyncExitStack, here: Running) -> None:
     health = Health(heartbeat.age_s, lambda: _not_ready(plane, here), telemetry.render)
     admin = Admin(here.admin_token_path, lambda: status(here), error=_error_reply, on_bug=_log_bug, limits=limits)
     here.health_listen = _bound("health_listen", here.health_listen, lambda: health.start(here.health_listen))
-    stack.callback(health.stop)
+    stack.push_async_callback(asyncio.to_thread, health.stop)
     heartbeat.start()
     stack.callback(heartbeat.stop)
     with _naming("admin_listen", here.admin_listen):
