@@ -15,7 +15,10 @@ ROOT_FILES = {
 ROOT_FOLDERS_TO_COME = {"charts"}
 
 # Commands that README shows, other than `make TARGET`, each with the test that runs it.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = dict.fromkeys(
+    (line for line in shell_lines("README.md") if line.startswith("handrail ")),
+    "tests/e2e/test_readme.py::test_command_runs",
+)
 
 TEST_NAME = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 HANDRAIL = re.compile(r"(?:^|`)(?:[\w./]*/)?handrail ([a-z]+)", re.MULTILINE)
