@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pkgutil
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from itertools import pairwise
 from operator import add
 from typing import Any
@@ -50,7 +50,7 @@ def create(sources: Sequence[Source]) -> Topics:
     Raises ConfigError with every problem at once.
     """
     problems, examples = Problems(), dict[str, list[str]]()
-    schema = pkgutil.get_data(__name__, "topics.schema.json") or b""
+    schema = (files(__package__) / "topics.schema.json").read_bytes()
     for source in sources:
         for text in read(source, problems):
             if check(text, schema, problems):

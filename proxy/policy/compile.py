@@ -5,9 +5,9 @@ In: Sources, and the names that config knows. Out: a PolicySet, or PolicyProblem
 
 from __future__ import annotations
 
-import pkgutil
 import re
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from proxy import cel
@@ -58,10 +58,7 @@ def load(
 
 def schema(name: str) -> bytes:
     """Return a JSON Schema that ships with this package."""
-    found = pkgutil.get_data(__name__, name)
-    if found is None:
-        raise FileNotFoundError(name)
-    return found
+    return (files(__package__) / name).read_bytes()
 
 
 def _documents(source: Source, problems: Problems) -> Iterator[Text]:
@@ -270,12 +267,10 @@ class _Compiler:
 
     def _place_of(self, at: Path, source: str, reference: Reference) -> str:
         """Find where a reference stands in its expression."""
-        for length in range(len(reference), 0, -1):
-            found = re.search(r"\s*\.\s*".join(map(re.escape, reference[:length])), source)
-            if found:
-                line = source.count("\n", 0, found.start()) + 1
-                return self._place(at, source, line, found.start() - source.rfind("\n", 0, found.start()))
-        return self._place(at, source, 1, 1)
+        patterns = (r"\s*\.\s*".join(map(re.escape, reference[:length])) for length in range(len(reference), 0, -1))
+        # The longest part of the path that is written in one piece; its root always is.
+        start = next(found.start() for pattern in patterns if (found := re.search(pattern, source)))
+        return self._place(at, source, source.count("\n", 0, start) + 1, start - source.rfind("\n", 0, start))
 
     def _place(self, at: Path, source: str, line: int, column: int) -> str:
         """Name a place inside an expression; of one that a section was lowered to, the section itself."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,3 +172,20 @@ def test_a_check_agrees_with_the_library(arguments: dict[str, Any], schema: Any)
     expected = Draft202012Validator(schema, registry=Registry()).is_valid(arguments)
 
     assert expected == checked(arguments, schema)
+
+
+def test_the_right_calls_of_a_real_shop_all_fit(real_data: Path) -> None:
+    """Every tool call that tau-bench's retail tasks hold right is read, and fits the schema offered for it."""
+    tools = json.loads((real_data / "tau-retail" / "tools.openai.json").read_text(encoding="utf-8"))
+    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    with gzip.open(real_data / "tau-retail" / "gt_conversations.train.jsonl.gz", "rt") as lines:
+        messages = [message for line in lines for message in json.loads(line)["gt_messages"]]
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or ()]
+    refused = [
+        call
+        for call in calls
+        if not conforms(parse_object(call["arguments"], budget()), call["arguments"], schemas[call["name"]])
+    ]
+
+    assert len(calls) > 200
+    assert [] == refused

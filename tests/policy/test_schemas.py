@@ -37,6 +37,8 @@ def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         pytest.param({"type": 5}, "type cannot be 5", id="type of a wrong kind"),
         pytest.param({"properties": {"a": {"items": 5}}}, "5 is no schema", id="deep inside a map"),
         pytest.param({"anyOf": [{"minimum": "5"}]}, "minimum cannot be '5'", id="deep inside a list"),
+        pytest.param({"multipleOf": 0}, "multipleOf cannot be 0", id="a factor of nothing"),
+        pytest.param({"maxItems": 1.5}, "maxItems cannot be 1.5", id="a count that is none"),
         pytest.param({"not": {"pattern": 1}}, "pattern cannot be 1", id="inside one"),
         pytest.param({"dependentRequired": {"a": [1]}}, "dependentRequired cannot be {'a': [1]}", id="names"),
     ],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,11 +165,11 @@ def test_cases_of_several_files_prove_together() -> None:
     """Two files about the same policy are one proof, and policies are loaded as each file names them."""
     asked: list[tuple[str, Sequence[str]]] = []
 
-    def loading(path: str, names: Sequence[str]) -> PolicySet:
+    def policies(path: str, names: Sequence[str]) -> PolicySet:
         asked.append((path, names))
         return compiled(DENY)
 
-    report = run_tests([written(saying("bad", verdict="deny")), written(saying("fine", verdict="allow"))], loading)
+    report = run_tests([written(saying("bad", verdict="deny")), written(saying("fine", verdict="allow"))], policies)
 
     assert ((), [("t.yaml", ["p.yaml"])] * 2) == (report.uncovered, asked)
 
@@ -208,20 +209,37 @@ def test_policies_that_do_not_load_are_told() -> None:
     assert 1 == len(raised.value.problems)
 
 
-@pytest.mark.parametrize("pack", PACKS, ids=lambda pack: str(pack.name))
-def test_a_pack_passes_its_own_tests_and_proves_every_rule(pack: Path) -> None:
-    """Each shipped pack has a matching and a non-matching case per rule, a failing one per guard, and all pass."""
+def loading(pack: Path) -> Callable[[str, Sequence[str]], PolicySet]:
+    """Return what loads a pack's policies, with the pack's own guard and the routes of the demo."""
     guard = topics.create([Source(path="topics.yaml", text=(pack / "topics.yaml").read_text(encoding="utf-8"))])
 
-    def loading(path: str, names: Sequence[str]) -> PolicySet:
+    def policies(path: str, names: Sequence[str]) -> PolicySet:
         sources = [Source(path=name, text=(pack / name).read_text(encoding="utf-8")) for name in names]
         routes = ("support-large", "support-small", "cheap")
         return load(sources, functions=FUNCTIONS, guards={"topics": guard.labels}, routes=routes)
 
-    report = run_tests([Source(path="tests.yaml", text=(pack / "tests.yaml").read_text(encoding="utf-8"))], loading)
+    return policies
+
+
+@pytest.mark.parametrize("pack", PACKS, ids=lambda pack: str(pack.name))
+def test_a_pack_passes_its_own_tests_and_proves_every_rule(pack: Path) -> None:
+    """Each shipped pack has a matching and a non-matching case per rule, a failing one per guard, and all pass."""
+    test = Source(path="tests.yaml", text=(pack / "tests.yaml").read_text(encoding="utf-8"))
+
+    report = run_tests([test], loading(pack))
 
     assert ([], ()) == ([(result.name, result.wrong) for result in report.results if result.wrong], report.uncovered)
     assert report.passed
+
+
+def test_the_cases_that_the_page_shows_pass() -> None:
+    """The example of rules/README.md is a test of the support pack, and passes."""
+    page = (RULES / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(kind: AgentPolicyTest\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+    report = run_tests([Source(path="README.md", text=example)], loading(RULES / "support"))
+
+    assert [True, True] == [result.passed for result in report.results]
 
 
 def test_there_is_a_pack_to_prove() -> None:
