@@ -14,7 +14,7 @@ NODE_READY := $(NODE)/node_modules/.ready
 export NODE_USE_SYSTEM_CA := 1
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup demo serve test format lint types imports unit coverage lock clean
+.PHONY: help setup demo serve bench test format lint types imports unit coverage lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -26,6 +26,9 @@ demo: $(READY)  ## a support conversation through the proxy, with what was decid
 
 serve: $(READY)  ## run the proxy on loopback
 	@$(BIN)/handrail serve
+
+bench: $(READY)  ## what a call costs, beside the bare provider
+	@$(BIN)/python bench/overhead.py
 
 test: format lint types imports unit coverage  ## every check CI runs; pytest's closing line comes last
 	@tail -n 1 .venv/pytest.log
