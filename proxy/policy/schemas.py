@@ -82,8 +82,8 @@ def _are_named_names(value: object) -> bool:
     return isinstance(value, dict) and all(map(_are_names, value.values()))
 
 
-def _are_types(value: object) -> bool:
-    return value in _TYPES if isinstance(value, str) else _are_names(value) and _TYPES.issuperset(value)  # type: ignore[arg-type]
+def _are_types(value: Any) -> bool:
+    return value in _TYPES if isinstance(value, str) else _are_names(value) and _TYPES.issuperset(value)
 
 
 _ONE = (
