@@ -134,9 +134,6 @@ def error_body(error: HandrailError) -> bytes:
 
 
 def fault_frame(fault: Fault, request: Request) -> bytes:
-    """Return the bytes that tell a client mid-reply that it failed: the provider's own where it sent some. An end
-    marker never follows, since the reply did not end."""
-    if fault.frame:
-        return fault.frame
+    """Return the bytes that tell a client mid-reply that it failed; an end marker never follows, for it did not end."""
     text = openai_json.error_object(fault.message, fault.type, fault.code)
     return framing.encode(text) if request.stream else text
