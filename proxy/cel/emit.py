@@ -124,12 +124,16 @@ class _Fast:
 
     def visit_select(self, node: Select) -> ast.expr:
         """Return a read that needs no call where a loop variable holds a plain dict."""
-        operand, field = self.visit(node.operand), _constant(node.field)
-        read = self.call(operators.select, operand, field)
+        read = self.selection(node)
         if not isinstance(node.operand, Local):
             return read
-        plain = ast.Compare(self.call(type, operand), [ast.Is()], [self.bound(dict)], **_AT)
-        return ast.IfExp(plain, ast.Subscript(operand, field, ast.Load(), **_AT), read, **_AT)
+        row = self.visit(node.operand)
+        plain = ast.Compare(self.call(type, row), [ast.Is()], [self.bound(dict)], **_AT)
+        return ast.IfExp(plain, ast.Subscript(row, _constant(node.field), ast.Load(), **_AT), read, **_AT)
+
+    def selection(self, node: Select) -> ast.expr:
+        """Return a read of a field of anything."""
+        return self.call(operators.select, self.visit(node.operand), _constant(node.field))
 
     def visit_has(self, node: Has) -> ast.expr:
         return self.call(operators.has, self.visit(node.operand), _constant(node.field))
@@ -207,6 +211,9 @@ class _Fast:
 class _Exact(_Fast):
     def visit_root(self, node: Root) -> ast.expr:
         return self.call(variable, _ACTIVATION, _constant(node.name))
+
+    def visit_select(self, node: Select) -> ast.expr:
+        return self.selection(node)
 
     def visit_logic(self, node: Logic) -> ast.expr:
         decide = logic.any_of if node.operator == "||" else logic.all_of
