@@ -38,6 +38,7 @@ from proxy.terms import (
 Part: TypeAlias = Head | Delta | End | Fault
 
 PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "x-handrail-simulated")
+CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 PASSED_PREFIXES = ("openai-", "x-ratelimit-")
 
 
@@ -78,11 +79,16 @@ class Walk:
         self.history = conversation.History(caller, request.messages)
         draft.session = await self._session()
         self.facts = Facts(
-            at_ms=draft.at_ms, caller=caller, request=request, session=draft.session, headers=raw.headers
+            at_ms=draft.at_ms, caller=caller, request=request, session=draft.session, headers=self._visible()
         )
         if any(self.policies.reads(phase, ("spend",)) for phase in Phase):
             asked = self.snapshot.table.asked(request.model)[0]
             self.facts = replace(self.facts, spend=await self.books.spend(asked))
+
+    def _visible(self) -> Headers:
+        """Return the headers that some rule reads; credentials are never facts."""
+        headers, names = self.raw.headers, self.policies.visible_headers
+        return {name: headers[name] for name in names if name in headers and name not in CREDENTIALS} if names else {}
 
     async def _session(self) -> Session:
         name, link = conversation.claimed(self.raw, self.request, self.draft.caller)
