@@ -7,7 +7,14 @@ UNTESTED = {
     "proxy/ports.py": "Protocols only: tests/contracts runs them against every implementation",
 }
 # Folders and files that prove something larger than one module.
-ELSEWHERE = ("tests/house/", "tests/e2e/", "tests/contracts/", "tests/bench/", "tests/test_walks.py")
+ELSEWHERE = (
+    "tests/house/",
+    "tests/e2e/",
+    "tests/contracts/",
+    "tests/bench/",
+    "tests/test_walks.py",
+    "tests/cel/test_conformance.py",
+)
 
 
 def mirrored(module: str) -> str:
