@@ -9,6 +9,9 @@ from collections.abc import Mapping
 
 from proxy.terms import Decision
 
+NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
+"""Tells OpenAI SDKs that asking again is useless, where the status alone would have them ask again."""
+
 
 class HandrailError(Exception):
     """A failure with its HTTP status, OpenAI error type and code; `str()` of it may be shown to anybody."""
@@ -67,7 +70,7 @@ class BudgetExceeded(HandrailError):
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
 
     def __init__(self, message: str, *, rule: str = "") -> None:
-        super().__init__(message, headers={"x-should-retry": "false"})
+        super().__init__(message, headers=NO_RETRY)
         self.rule = rule
 
 
@@ -78,9 +81,12 @@ class Overloaded(HandrailError):
 
 
 class NoRoute(HandrailError):
-    """No target is capable, healthy, priced and allowed."""
+    """No target may take the call as things are configured; SDKs are told not to retry."""
 
     status, type, code = 503, "server_error", "no_route"
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message, code=code, headers=NO_RETRY)
 
 
 class UpstreamError(HandrailError):

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from proxy import openai_json
+from proxy.errors import NO_RETRY
 from proxy.framing import Event, EventDecoder
 from proxy.openai_json import Tree
 from proxy.ports import Decoder
@@ -74,7 +75,7 @@ class OpenAI:
                 type="upstream_error",
                 code="provider_auth",
                 message=f"The provider did not accept Handrail's credential for it ({status}).",
-                headers=passed,
+                headers={**passed, **NO_RETRY},
             )
         return _refused(status, body, passed)
 
