@@ -35,6 +35,8 @@ class _Tool(msgspec.Struct):
     type: str = "function"
     function: _Named | None = None
     custom: _Named | None = None
+    name: str | None = None
+    parameters: Any = None
 
 
 class _Called(msgspec.Struct):
@@ -187,8 +189,8 @@ def _calls(said: _Message) -> Iterable[ToolCall]:
 
 def _specs(chat: _Chat) -> Iterable[ToolSpec]:
     for tool in chat.tools or ():
-        # A tool that the vendor runs itself has no name but its type.
-        offered = tool.function or tool.custom or _Named(name=tool.type)
+        # Some vendors take a tool without the object around it; one that they run themselves has no name but its type.
+        offered = tool.function or tool.custom or _Named(name=tool.name or tool.type, parameters=tool.parameters)
         yield ToolSpec(name=offered.name, schema=offered.parameters)
     for function in chat.functions or ():
         yield ToolSpec(name=function.name, schema=function.parameters)

@@ -86,6 +86,11 @@ def test_the_smallest_request() -> None:
             },
             id="tools of every kind",
         ),
+        pytest.param(
+            {"tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}]},
+            {"tools": (ToolSpec(name="f", schema={"type": "object"}),)},
+            id="a tool without the object around it",
+        ),
         pytest.param({"functions": [{"name": "f"}]}, {"tools": (ToolSpec(name="f"),)}, id="legacy functions"),
         pytest.param({"tools": []}, {"tools": ()}, id="no tools"),
     ],
@@ -329,6 +334,21 @@ def test_the_clients_own_limit_stands() -> None:
     request = decode(max_tokens=5)
 
     assert request is chat.with_max_output(request, 50)
+
+
+NAMED = st.fixed_dictionaries({"name": st.sampled_from("fgh")})
+TOOL = st.fixed_dictionaries(
+    {}, optional={"type": st.sampled_from("fgh"), "name": st.sampled_from("fgh"), "function": NAMED, "custom": NAMED}
+)
+
+
+@given(st.lists(TOOL), st.sets(st.sampled_from("fgh")))
+def test_the_lens_names_the_tools_that_are_left(tools: list[dict[str, Any]], names: set[str]) -> None:
+    """However a tool is written, what is stripped from the body is what is gone from the lens."""
+    stripped = chat.strip_tools(decode(tools=tools), names)
+
+    assert chat.decode(raw(json.dumps(stripped.body).encode())).tools == stripped.tools
+    assert names.isdisjoint(tool.name for tool in stripped.tools)
 
 
 JSON = st.recursive(
