@@ -11,7 +11,7 @@ from proxy.policy.compile import PolicyProblems, load
 from proxy.policy.decide import Explained, PolicySet
 from proxy.policy.facts import user_text
 from proxy.policy.functions import Functions
-from proxy.policy.lower import Document, Rule
+from proxy.policy.rule import Document, Rule
 from proxy.policy.testing import CaseResult, Report, run_tests
 
 __all__ = [

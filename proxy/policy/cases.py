@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from proxy.documents import Path, Problems, Text
-from proxy.policy.lower import nanousd
 from proxy.policy.patterns import compiled
+from proxy.policy.rule import nanousd
 from proxy.terms import (
     Caller,
     Facts,

@@ -12,14 +12,14 @@ from typing import Any
 
 from proxy import cel
 from proxy.documents import Path, Problems, Source, Text, by_place, check, meant, read
-from proxy.policy.decide import Check, Compiled, PolicySet, Unit
+from proxy.policy.decide import Compiled, PolicySet
+from proxy.policy.evaluation import Check, Reference, Unit
 from proxy.policy.facts import CREDENTIALS, ROOTS, Maker, makers
 from proxy.policy.functions import Functions, table
-from proxy.policy.lower import Lowered, Policy, Rule, digest_of, lower
+from proxy.policy.lower import lower
 from proxy.policy.patterns import Globs
+from proxy.policy.rule import Lowered, Policy, Rule, digest_of
 from proxy.terms import Mode, Phase
-
-Reference = tuple[str, ...]
 
 OPEN_ROOTS = frozenset(("now", "params"))
 """Roots that may be read whole."""

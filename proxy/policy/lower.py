@@ -5,20 +5,15 @@ In: a Text that has passed the schema. Out: a Policy whose rules all have the on
 
 from __future__ import annotations
 
-import enum
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from proxy.documents import Path, Problems, Text
-from proxy.terms import Json, Level, Mode, OnDeny, Phase, Verdict, Way
-
-NANO = 10**9
-PRIORITY = 500
+from proxy.policy.rule import NANO, PRIORITY, Document, Lowered, OnError, Policy, Rule, digest_of, nanousd
+from proxy.terms import Level, Mode, OnDeny, Phase, Verdict, Way
 
 VERDICTS: Mapping[Phase, tuple[Verdict, ...]] = {
     Phase.REQUEST: (Verdict.ALLOW, Verdict.ANNOTATE, Verdict.ROUTE, Verdict.STRIP_TOOLS, Verdict.DENY),
@@ -35,98 +30,9 @@ TOTALS = {
 """Where Facts carry the running total of a (scope, window), in UTC."""
 
 
-class OnError(enum.StrEnum):
-    """What an evaluation that fails leads to."""
-
-    DENY = "deny"
-    ALLOW = "allow"
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """The one form of everything a policy says."""
-
-    id: str
-    """`policy/rule@version`."""
-    section: str
-    """Where it was written: `topics`, `actions`, `spend`, `routing` or `rules`."""
-    phase: Phase
-    action: Verdict
-    when: str
-    """The CEL condition; it acts when this is true, or with `require` when it is not. Of a spend limit: the CEL key."""
-    require: bool = False
-    tools: tuple[str, ...] = ()
-    """Globs: the tools to strip (phase request), or the calls it is about (phase tool_call; empty: all)."""
-    mode: Mode = Mode.ENFORCE
-    on_error: OnError = OnError.DENY
-    on_deny: OnDeny = OnDeny.REPLY
-    priority: int = PRIORITY
-    severity: str = ""
-    message: str = ""
-    message_expression: str = ""
-    hold: bool = False
-    """The reply waits for this rule (phase response)."""
-    way: Way | None = None
-    annotations: Mapping[str, str] = {}
-    cap_nanousd: int | None = None
-    """Of a spend limit: what the budget store lets through, counted under `scope` and `window`."""
-    scope: str = ""
-    window: str = ""
-    timezone: str = ""
-    digest: str = ""
-    position: str = ""
-    """`file:line:column`."""
-
-
-class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one loaded policy besides its rules."""
-
-    name: str
-    version: str
-    digest: str
-    path: str
-    labels: Mapping[str, str] = {}
-    annotations: Mapping[str, str] = {}
-
-
-class Lowered(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule, and where its expressions stand in the document."""
-
-    rule: Rule
-    when_at: Path
-    message_at: Path = ()
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """One document in the one rule form."""
-
-    document: Document
-    text: Text
-    priority: int
-    agents: tuple[str, ...]
-    models: tuple[str, ...]
-    tenants: tuple[str, ...]
-    selector: str
-    """CEL, or empty."""
-    params: Mapping[str, Json]
-    variables: tuple[tuple[str, str], ...]
-    rules: tuple[Lowered, ...]
-
-
-def digest_of(value: object) -> str:
-    """Return the sha256 of a value's canonical JSON."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def lower(text: Text, problems: Problems) -> Policy:
     """Bring one document into the one rule form; what makes no sense goes on the list."""
     return _Lowering(text, problems).policy()
-
-
-def nanousd(usd: Any) -> int | None:
-    """Return dollars as nano-dollars, or None if they have more than nine decimals."""
-    nano = Decimal(repr(usd)) * NANO
-    return int(nano) if nano == nano.to_integral_value() else None
 
 
 def _literal(value: object) -> str:

@@ -14,8 +14,8 @@ from proxy.documents import Problems, Source, by_place, check, read
 from proxy.policy.cases import Case, cases
 from proxy.policy.compile import PolicyProblems, schema
 from proxy.policy.decide import Explained, PolicySet
-from proxy.policy.lower import Rule
 from proxy.policy.patterns import compiled
+from proxy.policy.rule import Rule
 from proxy.terms import Decision, Mode, Phase
 
 Load = Callable[[str, Sequence[str]], PolicySet]

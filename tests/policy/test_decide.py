@@ -1,330 +1,45 @@
-"""Owns the proof of the decision: everything is asked, the most restrictive verdict wins, no error is a "no match"."""
+"""Owns the proof of the set: whom policies apply to, what they need, what they decide, what they limit."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.errors import BudgetExceeded
 from proxy.policy import PolicySet
-from proxy.policy.decide import ERROR_TEXT, KEPT_CALLERS, SAFE_TEXT
+from proxy.policy.decide import KEPT_CALLERS
 from proxy.terms import (
     Caller,
     Facts,
-    GuardResult,
     Level,
     Message,
-    Mode,
     OnDeny,
     Phase,
     ToolCall,
     ToolSpec,
     Verdict,
-    Way,
 )
 from tests.policy.written import (
+    ANNOTATE,
     AT_MS,
+    BROKEN,
+    DENY,
+    annotate,
     at_level,
     called,
     compiled,
     decided,
     facts,
     found,
+    policy,
     replied,
     request,
     rule,
     source,
     verdict,
 )
-
-BROKEN = "request.metadata.nothing == 'x'"
-DEAR = "request.messages.all(m, request.messages.all(n, request.messages.all(o, m.index + n.index + o.index >= 0)))"
-OFFERED = request(tools=(ToolSpec(name="drop_a"), ToolSpec(name="drop_b"), ToolSpec(name="look")))
-
-
-def policy(*entries: dict[str, Any], **spec: Any) -> str:
-    """Write a policy of rules `r0`, `r1`, …: phase request, action deny, unless said otherwise."""
-    rules = [{"id": f"r{n}", "phase": "request", "action": "deny", **entry} for n, entry in enumerate(entries)]
-    return "\n".join(f"  {key}: {json.dumps(value)}" for key, value in {**spec, "rules": rules}.items())
-
-
-def annotate(when: str = "true", **notes: str) -> dict[str, Any]:
-    """Write a rule that annotates."""
-    return {"action": "annotate", "when": when, "annotations": notes or {"a": "b"}}
-
-
-ALLOW: dict[str, Any] = {"action": "allow", "when": "true"}
-ANNOTATE = annotate()
-ROUTE: dict[str, Any] = {"action": "route", "when": "true", "to": "small"}
-STRIP: dict[str, Any] = {"action": "strip_tools", "when": "true", "tools": ["drop_*"]}
-DENY: dict[str, Any] = {"action": "deny", "when": "true", "message": "no"}
-HEAVIEST = [ALLOW, ANNOTATE, ROUTE, STRIP, DENY]
-
-
-# --- verdicts ---------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=100)
-@given(st.lists(st.sampled_from(HEAVIEST), max_size=5), st.integers(0, 1000))
-def test_the_most_restrictive_verdict_wins_in_any_order(entries: list[dict[str, Any]], priority: int) -> None:
-    """No order and no priority turns a deny into an allow, and every matched rule is reported."""
-    heaviest = max(entries, key=HEAVIEST.index, default=ALLOW)
-
-    decision = decided(policy(*entries, ALLOW, priority=priority), facts(request=OFFERED))
-
-    assert heaviest["action"] == decision.verdict
-    assert [f"p/r{n}@1.0.0" for n in range(len(entries) + 1)] == [hit.id for hit in decision.rules]
-
-
-def test_when_acts_if_true_and_require_if_not() -> None:
-    """`require` is a `when` the other way round."""
-    verdicts = [
-        verdict(rule(**{key: str(value).lower()}), facts()) for key in ("when", "require") for value in (True, False)
-    ]
-
-    assert [Verdict.DENY, Verdict.ALLOW, Verdict.ALLOW, Verdict.DENY] == verdicts
-
-
-def test_a_decision_says_what_was_decided() -> None:
-    """A denial carries its id, phase, rule, reason, text and how it is to look."""
-    spec = rule(when="true", message="no", severity="high", onDeny="error")
-
-    decision = decided(spec, facts())
-
-    assert ("ex_1-request", Phase.REQUEST, Verdict.DENY, "rule", "no", "p/r@1.0.0", OnDeny.ERROR, "") == (
-        decision.id,
-        decision.phase,
-        decision.verdict,
-        decision.reason,
-        decision.message,
-        decision.rule,
-        decision.on_deny,
-        decision.subject,
-    )
-    assert [("p/r@1.0.0", Verdict.DENY, Mode.ENFORCE, "high", "no", "")] == [
-        (hit.id, hit.action, hit.mode, hit.severity, hit.message, hit.error) for hit in decision.rules
-    ]
-
-
-def test_nothing_matched_is_an_allow_without_reason() -> None:
-    """An allow names no rule and has no text."""
-    decision = decided(rule(when="false", message="no"), facts())
-
-    assert (Verdict.ALLOW, "", "", "", ()) == (
-        decision.verdict,
-        decision.reason,
-        decision.rule,
-        decision.message,
-        decision.rules,
-    )
-
-
-def test_an_allow_rule_is_reported_and_decides_nothing() -> None:
-    """`action: allow` puts a match on record."""
-    decision = decided(policy(ALLOW), facts())
-
-    assert (Verdict.ALLOW, "", "", 1) == (decision.verdict, decision.rule, decision.reason, len(decision.rules))
-
-
-def test_the_first_of_equal_rules_speaks() -> None:
-    """Of two denials the text is that of the rule written first."""
-    decision = decided(policy({"when": "true", "message": "one"}, {"when": "true", "message": "two"}), facts())
-
-    assert ("p/r0@1.0.0", "one") == (decision.rule, decision.message)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "to"),
-    [
-        pytest.param(1, 2, "small", id="the lower number goes first"),
-        pytest.param(2, 1, "large", id="whatever the name"),
-        pytest.param(1, 1, "small", id="then the name"),
-    ],
-)
-def test_priority_orders_routes(low: int, high: int, to: str) -> None:
-    """The first matching route wins, in order of priority, policy name and rule."""
-    policies = compiled(
-        source(policy({**ROUTE, "to": "large"}, priority=high), name="b", path="b.yaml"),
-        source(policy({**ROUTE, "to": "small"}, {**ROUTE, "to": "cheap"}, priority=low), name="a", path="a.yaml"),
-    )
-
-    way = decided(policies, facts()).way
-
-    assert to == (way.to if way else "")
-
-
-def test_transforms_of_all_rules_are_put_together() -> None:
-    """Stripped tools are the union, annotations are merged with the first value winning, the route is kept."""
-    decision = decided(
-        policy(
-            annotate(a="1", b="1"),
-            annotate(b="2", c="2"),
-            STRIP,
-            {**STRIP, "tools": ["look"]},
-            {**STRIP, "when": "false", "tools": ["*"]},
-            ROUTE,
-        ),
-        facts(request=OFFERED),
-    )
-
-    assert (Verdict.STRIP_TOOLS, ("drop_a", "drop_b", "look"), {"a": "1", "b": "1", "c": "2"}) == (
-        decision.verdict,
-        decision.strip,
-        decision.annotations,
-    )
-    assert Way(to="small", rule="p/r5@1.0.0") == decision.way
-
-
-@pytest.mark.parametrize(
-    ("keys", "text"),
-    [
-        pytest.param({"message": "fixed"}, "fixed", id="message"),
-        pytest.param({}, SAFE_TEXT, id="neither"),
-        pytest.param({"messageExpression": "'for ' + agent.id"}, "for support-web", id="expression"),
-        pytest.param({"messageExpression": "request.metadata.x", "message": "fixed"}, "fixed", id="it fails"),
-        pytest.param({"messageExpression": "dyn(5)", "message": "fixed"}, "fixed", id="it gives no text"),
-        pytest.param({"messageExpression": "''"}, SAFE_TEXT, id="it gives an empty text"),
-    ],
-)
-def test_a_denial_always_has_a_text(keys: dict[str, str], text: str) -> None:
-    """The expression's text, else the fixed one, else a safe one."""
-    assert text == decided(rule(when="true", **keys), facts()).message
-
-
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("entry", "expected", "reason", "on_record"),
-    [
-        pytest.param({"when": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="a rule that denies"),
-        pytest.param({"require": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="a requirement"),
-        pytest.param({**ANNOTATE, "when": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="one that annotates"),
-        pytest.param({**ALLOW, "when": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="one that allows"),
-        pytest.param({"when": BROKEN, "onError": "allow"}, Verdict.ALLOW, "", Verdict.ALLOW, id="onError: allow"),
-        pytest.param({"when": "dyn(1)"}, Verdict.DENY, "policy_error", Verdict.DENY, id="neither true nor false"),
-        pytest.param(
-            {"when": DEAR},
-            Verdict.DENY,
-            "policy_error",
-            Verdict.DENY,
-            id="over its budget",
-        ),
-    ],
-)
-def test_an_error_follows_on_error(entry: dict[str, Any], expected: Verdict, reason: str, on_record: Verdict) -> None:
-    """A rule that fails denies unless `onError: allow` was written; either way it is on record as failed."""
-    decision = decided(policy(entry), facts(request=request(*["x"] * 200)))
-
-    assert (expected, reason) == (decision.verdict, decision.reason)
-    assert [(on_record, True, "")] == [(hit.action, bool(hit.error), hit.message) for hit in decision.rules]
-
-
-def test_a_policy_error_has_its_own_text() -> None:
-    """The customer of a failed rule is not told that rule's text, which may be wrong."""
-    decision = decided(rule(when=BROKEN, message="you may not"), facts())
-
-    assert (ERROR_TEXT, "p/r@1.0.0") == (decision.message, decision.rule)
-
-
-@pytest.mark.parametrize("order", [pytest.param((0, 1), id="error first"), pytest.param((1, 0), id="rule first")])
-def test_a_rule_that_says_no_speaks_before_one_that_failed(order: tuple[int, int]) -> None:
-    """Where one rule denies and another fails, the text is that of the rule, and both are reported."""
-    entries = ({"when": BROKEN}, {"when": "true", "message": "no"})
-
-    decision = decided(policy(*(entries[n] for n in order)), facts())
-
-    assert ("rule", "no", 2) == (decision.reason, decision.message, len(decision.rules))
-
-
-def test_later_rules_still_run_after_an_error() -> None:
-    """An error stops nothing."""
-    decision = decided(policy({"when": BROKEN, "onError": "allow"}, ROUTE), facts())
-
-    assert (Verdict.ROUTE, "p/r1@1.0.0") == (decision.verdict, decision.rule)
-
-
-def test_an_allowed_error_transforms_nothing() -> None:
-    """A route, strip or annotation whose condition failed is not carried out."""
-    entries = [{**entry, "when": BROKEN, "onError": "allow"} for entry in (ROUTE, STRIP, ANNOTATE)]
-
-    decision = decided(policy(*entries), facts(request=OFFERED))
-
-    assert (None, (), {}) == (decision.way, decision.strip, decision.annotations)
-
-
-def test_a_guard_that_failed_is_an_error() -> None:
-    """A detector that timed out denies what depends on it, by default."""
-    timed_out = {"topics": GuardResult(name="topics", version="1", error="timeout")}
-
-    decision = decided(rule(when="guards.topics.label == 'x'"), facts(guards=timed_out))
-
-    assert (Verdict.DENY, "policy_error", "the guard topics failed: timeout") == (
-        decision.verdict,
-        decision.reason,
-        decision.rules[0].error,
-    )
-
-
-def test_budgets_are_per_rule_and_for_all_of_them() -> None:
-    """One rule cannot use up what another needs, and many rules together cannot take for ever."""
-    loop = "request.messages.all(m, request.messages.all(n, m.index + n.index >= 0))"
-    dear = [{"when": f"!({loop})"} for _ in range(40)]
-
-    affordable = decided(policy(*dear[:2]), facts(request=request(*["x"] * 200)))
-    too_many = decided(policy(*dear), facts(request=request(*["x"] * 200)))
-
-    assert Verdict.ALLOW == affordable.verdict
-    assert "policy_error" == too_many.reason
-    assert 0 < len(too_many.rules) < 40
-
-
-# --- modes ------------------------------------------------------------------------------------------------------------
-
-
-def test_shadow_is_recorded_and_never_acts() -> None:
-    """A rule in shadow says what it would have done, and nothing of it is done."""
-    entries = [{**entry, "mode": "shadow"} for entry in (ROUTE, STRIP, ANNOTATE, DENY)]
-
-    decision = decided(policy(*entries), facts(request=OFFERED))
-
-    assert (Verdict.ALLOW, Verdict.DENY, "", "", None, (), {}) == (
-        decision.verdict,
-        decision.shadow_verdict,
-        decision.rule,
-        decision.message,
-        decision.way,
-        decision.strip,
-        decision.annotations,
-    )
-    assert [Mode.SHADOW] * 4 == [hit.mode for hit in decision.rules]
-
-
-def test_an_error_in_shadow_denies_in_shadow() -> None:
-    """A shadow rule that fails shows what it would have caused."""
-    decision = decided(policy({"when": BROKEN, "mode": "shadow"}), facts())
-
-    assert (Verdict.ALLOW, Verdict.DENY) == (decision.verdict, decision.shadow_verdict)
-
-
-def test_off_is_not_asked_but_listed() -> None:
-    """A rule that is off is checked and listed, and plays no part."""
-    policies = compiled(policy({**DENY, "mode": "off"}))
-
-    assert (Verdict.ALLOW, (), False, [Mode.OFF]) == (
-        verdict(policies, facts()),
-        decided(policies, facts()).rules,
-        policies.has(Phase.REQUEST),
-        [one.mode for one in policies.rules],
-    )
-
-
-# --- selectors --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -398,9 +113,6 @@ def test_names_that_a_client_makes_up_do_not_pile_up() -> None:
         policies.narrow("support-web", f"model-{number}", "t")
 
     assert len(policies._narrowed) <= KEPT_CALLERS
-
-
-# --- phases -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -483,38 +195,6 @@ def test_an_annotating_reply_rule_acts_without_holding() -> None:
         decision.annotations,
         decision.shadow_verdict,
     )
-
-
-# --- variables --------------------------------------------------------------------------------------------------------
-
-
-def test_variables_are_read_through_each_other() -> None:
-    """A variable may use those before it, and each policy has its own."""
-    twice = [{"name": "a", "expression": "2"}, {"name": "b", "expression": "vars.a * 2"}]
-    once = [{"name": "a", "expression": "7"}]
-    policies = compiled(
-        source(policy({"when": "vars.b == 4"}, variables=twice), name="a"),
-        source(policy({"when": "vars.a == 7"}, variables=once), name="b", path="b.yaml"),
-    )
-
-    assert ["a/r0@1.0.0", "b/r0@1.0.0"] == [hit.id for hit in decided(policies, facts()).rules]
-
-
-def test_a_variable_that_fails_fails_each_rule_that_reads_it() -> None:
-    """An error is remembered like a value: the rules that need the variable fail, the others do not."""
-    spec = policy(
-        {"when": "vars.a == 1"},
-        {"when": "vars.a == 2"},
-        {"when": "false && vars.a == 3"},
-        variables=[{"name": "a", "expression": "request.metadata.x"}],
-    )
-
-    failed = [hit.id for hit in decided(spec, facts()).rules if hit.error]
-
-    assert ["p/r0@1.0.0", "p/r1@1.0.0"] == failed
-
-
-# --- limits -----------------------------------------------------------------------------------------------------------
 
 
 def limited(entry: str, known: Facts | None = None, before: str = "") -> list[tuple[str, str, int]]:
@@ -629,9 +309,6 @@ def test_a_limit_alone_asks_nothing() -> None:
     )
 
 
-# --- explaining -------------------------------------------------------------------------------------------------------
-
-
 def test_explain_shows_every_rule_with_its_values() -> None:
     """Matched, unmatched and failed rules are all explained, each sub-expression with its value."""
     policies = compiled(policy({"when": "agent.rank > 1"}, {"when": "agent.rank > 2"}, {"when": BROKEN}))
@@ -653,9 +330,6 @@ def test_explain_does_not_show_endless_texts() -> None:
     )
 
     assert max(len(value) for _, value in one.values) <= 201
-
-
-# --- together ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_set_is_for_any_caller() -> None:

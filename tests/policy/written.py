@@ -120,3 +120,27 @@ def verdict(policies: PolicySet | str, known: Facts, phase: Phase = Phase.REQUES
 def value(expression: str, known: Facts, phase: Phase = Phase.REQUEST) -> Verdict:
     """Evaluate an expression as the condition of a denying rule."""
     return verdict(rule(when=expression, phase=phase), known, phase)
+
+
+BROKEN = "request.metadata.nothing == 'x'"
+DEAR = "request.messages.all(m, request.messages.all(n, request.messages.all(o, m.index + n.index + o.index >= 0)))"
+OFFERED = request(tools=(ToolSpec(name="drop_a"), ToolSpec(name="drop_b"), ToolSpec(name="look")))
+
+
+def policy(*entries: dict[str, Any], **spec: Any) -> str:
+    """Write a policy of rules `r0`, `r1`, …: phase request, action deny, unless said otherwise."""
+    rules = [{"id": f"r{n}", "phase": "request", "action": "deny", **entry} for n, entry in enumerate(entries)]
+    return "\n".join(f"  {key}: {json.dumps(value)}" for key, value in {**spec, "rules": rules}.items())
+
+
+def annotate(when: str = "true", **notes: str) -> dict[str, Any]:
+    """Write a rule that annotates."""
+    return {"action": "annotate", "when": when, "annotations": notes or {"a": "b"}}
+
+
+ALLOW: dict[str, Any] = {"action": "allow", "when": "true"}
+ANNOTATE = annotate()
+ROUTE: dict[str, Any] = {"action": "route", "when": "true", "to": "small"}
+STRIP: dict[str, Any] = {"action": "strip_tools", "when": "true", "tools": ["drop_*"]}
+DENY: dict[str, Any] = {"action": "deny", "when": "true", "message": "no"}
+HEAVIEST = [ALLOW, ANNOTATE, ROUTE, STRIP, DENY]

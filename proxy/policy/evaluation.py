@@ -1,0 +1,139 @@
+"""Owns the evaluation of compiled expressions over the facts of one phase, within their budgets.
+
+In: compiled rules, Facts. Out: whether each matches, or why that cannot be told. Never: an error taken for "no match".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from proxy import cel
+from proxy.policy.facts import Activation, Maker
+from proxy.policy.patterns import Globs
+from proxy.policy.rule import Rule
+from proxy.terms import Facts
+
+RULE_BUDGET = 100_000
+PHASE_BUDGET = 1_000_000
+
+Reference = tuple[str, ...]
+"""What an expression reads, step by step: `("request", "model")`."""
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One compiled rule."""
+
+    rule: Rule
+    program: cel.Program
+    message: cel.Program | None = None
+    tools: Globs | None = None
+    """The tools to strip, or the calls that it is about."""
+    key: bool = False
+    """The program gives a spend limit's key: it never matches, but it can fail."""
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy at one phase. `reads` are all paths that its expressions read."""
+
+    constants: Mapping[str, object]
+    variables: Mapping[str, cel.Program]
+    selector: cel.Program | None
+    checks: tuple[Check, ...]
+    reads: frozenset[Reference]
+
+
+class Run:
+    """One evaluation of a phase: its facts and what is left of its budget."""
+
+    __slots__ = ("activation", "facts", "left")
+
+    def __init__(self, facts: Facts, makers: Mapping[str, Maker]) -> None:
+        self.facts = facts
+        self.activation = Activation(facts, makers)
+        self.left = PHASE_BUDGET
+
+    def evaluate(self, program: cel.Program, scope: Scope) -> object:
+        """Return an expression's value; it is paid from what is left of the phase's budget."""
+        allowance = min(RULE_BUDGET, self.left)
+        budget = cel.Budget(allowance)
+        try:
+            return program.evaluate(scope, budget)
+        finally:
+            self.left -= allowance - max(budget.left, 0)
+
+    def selects(self, unit: Unit, scope: Scope) -> tuple[bool, cel.CelError | None]:
+        """Say whether the policy applies; if that cannot be told, it applies and all its rules fail."""
+        if unit.selector is None:
+            return True, None
+        try:
+            return _truth(self.evaluate(unit.selector, scope)), None
+        except cel.CelError as error:
+            return True, error
+
+    def judge(self, check: Check, scope: Scope) -> tuple[bool, cel.CelError | None]:
+        """Say whether a rule matches, and why that cannot be told."""
+        try:
+            value = self.evaluate(check.program, scope)
+            if check.key:
+                told_key(value)
+                return False, None
+            return _truth(value) is not check.rule.require, None
+        except cel.CelError as error:
+            return False, error
+
+    def message(self, check: Check, scope: Scope) -> str:
+        """Return the rule's text; where its expression fails or gives none, the fixed one."""
+        value: object = None
+        if check.message is not None:
+            try:
+                value = self.evaluate(check.message, scope)
+            except cel.CelError:
+                value = None
+        return value if isinstance(value, str) and value else check.rule.message
+
+
+class Scope(dict[str, object]):
+    """All variables as one policy sees them: the facts, and its own `params`, `policy` and `vars`."""
+
+    __slots__ = ("_failed", "_run", "_unit")
+
+    def __init__(self, run: Run, unit: Unit) -> None:
+        self._run = run
+        self._unit = unit
+        self._failed: dict[str, cel.CelError] = {}
+
+    def __missing__(self, name: str) -> object:
+        unit = self._unit
+        if name in unit.variables:
+            value = self._computed(name, unit.variables[name])
+        elif name in unit.constants:
+            value = unit.constants[name]
+        else:
+            value = self._run.activation[name]
+        self[name] = value
+        return value
+
+    def _computed(self, name: str, program: cel.Program) -> object:
+        """Evaluate a variable once, also when it fails."""
+        if name in self._failed:
+            raise self._failed[name]
+        try:
+            return self._run.evaluate(program, self)
+        except cel.CelError as error:
+            self._failed[name] = error
+            raise
+
+
+def _truth(value: object) -> bool:
+    if value is True or value is False:
+        return value
+    raise cel.CelError("no_such_overload", "the condition is neither true nor false")
+
+
+def told_key(value: object) -> str:
+    """Return a spend limit's key; raise CelError if it is none."""
+    if isinstance(value, str) and value:
+        return value
+    raise cel.CelError("no_such_overload", "the key of a spend limit is not a text, or is empty")

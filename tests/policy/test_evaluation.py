@@ -1,0 +1,151 @@
+"""Owns the proof of evaluation: an error is never "no match", and work has its bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy.policy.tally import ERROR_TEXT
+from proxy.terms import (
+    GuardResult,
+    Verdict,
+)
+from tests.policy.written import (
+    ALLOW,
+    ANNOTATE,
+    BROKEN,
+    DEAR,
+    OFFERED,
+    ROUTE,
+    STRIP,
+    compiled,
+    decided,
+    facts,
+    policy,
+    request,
+    rule,
+    source,
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected", "reason", "on_record"),
+    [
+        pytest.param({"when": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="a rule that denies"),
+        pytest.param({"require": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="a requirement"),
+        pytest.param({**ANNOTATE, "when": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="one that annotates"),
+        pytest.param({**ALLOW, "when": BROKEN}, Verdict.DENY, "policy_error", Verdict.DENY, id="one that allows"),
+        pytest.param({"when": BROKEN, "onError": "allow"}, Verdict.ALLOW, "", Verdict.ALLOW, id="onError: allow"),
+        pytest.param({"when": "dyn(1)"}, Verdict.DENY, "policy_error", Verdict.DENY, id="neither true nor false"),
+        pytest.param(
+            {"when": DEAR},
+            Verdict.DENY,
+            "policy_error",
+            Verdict.DENY,
+            id="over its budget",
+        ),
+    ],
+)
+def test_an_error_follows_on_error(entry: dict[str, Any], expected: Verdict, reason: str, on_record: Verdict) -> None:
+    """A rule that fails denies unless `onError: allow` was written; either way it is on record as failed."""
+    decision = decided(policy(entry), facts(request=request(*["x"] * 200)))
+
+    assert (expected, reason) == (decision.verdict, decision.reason)
+    assert [(on_record, True, "")] == [(hit.action, bool(hit.error), hit.message) for hit in decision.rules]
+
+
+def test_a_policy_error_has_its_own_text() -> None:
+    """The customer of a failed rule is not told that rule's text, which may be wrong."""
+    decision = decided(rule(when=BROKEN, message="you may not"), facts())
+
+    assert (ERROR_TEXT, "p/r@1.0.0") == (decision.message, decision.rule)
+
+
+@pytest.mark.parametrize("order", [pytest.param((0, 1), id="error first"), pytest.param((1, 0), id="rule first")])
+def test_a_rule_that_says_no_speaks_before_one_that_failed(order: tuple[int, int]) -> None:
+    """Where one rule denies and another fails, the text is that of the rule, and both are reported."""
+    entries = ({"when": BROKEN}, {"when": "true", "message": "no"})
+
+    decision = decided(policy(*(entries[n] for n in order)), facts())
+
+    assert ("rule", "no", 2) == (decision.reason, decision.message, len(decision.rules))
+
+
+def test_later_rules_still_run_after_an_error() -> None:
+    """An error stops nothing."""
+    decision = decided(policy({"when": BROKEN, "onError": "allow"}, ROUTE), facts())
+
+    assert (Verdict.ROUTE, "p/r1@1.0.0") == (decision.verdict, decision.rule)
+
+
+def test_an_allowed_error_transforms_nothing() -> None:
+    """A route, strip or annotation whose condition failed is not carried out."""
+    entries = [{**entry, "when": BROKEN, "onError": "allow"} for entry in (ROUTE, STRIP, ANNOTATE)]
+
+    decision = decided(policy(*entries), facts(request=OFFERED))
+
+    assert (None, (), {}) == (decision.way, decision.strip, decision.annotations)
+
+
+def test_a_guard_that_failed_is_an_error() -> None:
+    """A detector that timed out denies what depends on it, by default."""
+    timed_out = {"topics": GuardResult(name="topics", version="1", error="timeout")}
+
+    decision = decided(rule(when="guards.topics.label == 'x'"), facts(guards=timed_out))
+
+    assert (Verdict.DENY, "policy_error", "the guard topics failed: timeout") == (
+        decision.verdict,
+        decision.reason,
+        decision.rules[0].error,
+    )
+
+
+def test_budgets_are_per_rule_and_for_all_of_them() -> None:
+    """One rule cannot use up what another needs, and many rules together cannot take for ever."""
+    loop = "request.messages.all(m, request.messages.all(n, m.index + n.index >= 0))"
+    dear = [{"when": f"!({loop})"} for _ in range(40)]
+
+    affordable = decided(policy(*dear[:2]), facts(request=request(*["x"] * 200)))
+    too_many = decided(policy(*dear), facts(request=request(*["x"] * 200)))
+
+    assert Verdict.ALLOW == affordable.verdict
+    assert "policy_error" == too_many.reason
+    assert 0 < len(too_many.rules) < 40
+
+
+def test_variables_are_read_through_each_other() -> None:
+    """A variable may use those before it, and each policy has its own."""
+    twice = [{"name": "a", "expression": "2"}, {"name": "b", "expression": "vars.a * 2"}]
+    once = [{"name": "a", "expression": "7"}]
+    policies = compiled(
+        source(policy({"when": "vars.b == 4"}, variables=twice), name="a"),
+        source(policy({"when": "vars.a == 7"}, variables=once), name="b", path="b.yaml"),
+    )
+
+    assert ["a/r0@1.0.0", "b/r0@1.0.0"] == [hit.id for hit in decided(policies, facts()).rules]
+
+
+def test_texts_are_paid_from_the_same_budget() -> None:
+    """Computed texts are work like any: they cannot add up to more than a phase may take."""
+    loop = "request.messages.all(m, request.messages.all(n, m.index + n.index >= 0))"
+    texts = [{"when": "true", "messageExpression": f"{loop} ? 'a' : 'b'"} for _ in range(40)]
+
+    decision = decided(policy(*texts, {"when": f"!({loop})"}), facts(request=request(*["x"] * 200)))
+
+    assert [41, True, False] == [len(decision.rules), bool(decision.rules[-1].error), bool(decision.rules[0].error)]
+    assert "a" == decision.message
+
+
+def test_a_variable_that_fails_fails_each_rule_that_reads_it() -> None:
+    """An error is remembered like a value: the rules that need the variable fail, the others do not."""
+    spec = policy(
+        {"when": "vars.a == 1"},
+        {"when": "vars.a == 2"},
+        {"when": "false && vars.a == 3"},
+        variables=[{"name": "a", "expression": "request.metadata.x"}],
+    )
+
+    failed = [hit.id for hit in decided(spec, facts()).rules if hit.error]
+
+    assert ["p/r0@1.0.0", "p/r1@1.0.0"] == failed

@@ -1,0 +1,200 @@
+"""Owns the proof of the verdict: the most restrictive wins in any order, and what rules transform is put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.policy.tally import SAFE_TEXT
+from proxy.terms import (
+    Mode,
+    OnDeny,
+    Phase,
+    Verdict,
+    Way,
+)
+from tests.policy.written import (
+    ALLOW,
+    ANNOTATE,
+    BROKEN,
+    DENY,
+    HEAVIEST,
+    OFFERED,
+    ROUTE,
+    STRIP,
+    annotate,
+    compiled,
+    decided,
+    facts,
+    policy,
+    rule,
+    source,
+    verdict,
+)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.sampled_from(HEAVIEST), max_size=5), st.integers(0, 1000))
+def test_the_most_restrictive_verdict_wins_in_any_order(entries: list[dict[str, Any]], priority: int) -> None:
+    """No order and no priority turns a deny into an allow, and every matched rule is reported."""
+    heaviest = max(entries, key=HEAVIEST.index, default=ALLOW)
+
+    decision = decided(policy(*entries, ALLOW, priority=priority), facts(request=OFFERED))
+
+    assert heaviest["action"] == decision.verdict
+    assert [f"p/r{n}@1.0.0" for n in range(len(entries) + 1)] == [hit.id for hit in decision.rules]
+
+
+def test_when_acts_if_true_and_require_if_not() -> None:
+    """`require` is a `when` the other way round."""
+    verdicts = [
+        verdict(rule(**{key: str(value).lower()}), facts()) for key in ("when", "require") for value in (True, False)
+    ]
+
+    assert [Verdict.DENY, Verdict.ALLOW, Verdict.ALLOW, Verdict.DENY] == verdicts
+
+
+def test_a_decision_says_what_was_decided() -> None:
+    """A denial carries its id, phase, rule, reason, text and how it is to look."""
+    spec = rule(when="true", message="no", severity="high", onDeny="error")
+
+    decision = decided(spec, facts())
+
+    assert ("ex_1-request", Phase.REQUEST, Verdict.DENY, "rule", "no", "p/r@1.0.0", OnDeny.ERROR, "") == (
+        decision.id,
+        decision.phase,
+        decision.verdict,
+        decision.reason,
+        decision.message,
+        decision.rule,
+        decision.on_deny,
+        decision.subject,
+    )
+    assert [("p/r@1.0.0", Verdict.DENY, Mode.ENFORCE, "high", "no", "")] == [
+        (hit.id, hit.action, hit.mode, hit.severity, hit.message, hit.error) for hit in decision.rules
+    ]
+
+
+def test_nothing_matched_is_an_allow_without_reason() -> None:
+    """An allow names no rule and has no text."""
+    decision = decided(rule(when="false", message="no"), facts())
+
+    assert (Verdict.ALLOW, "", "", "", ()) == (
+        decision.verdict,
+        decision.reason,
+        decision.rule,
+        decision.message,
+        decision.rules,
+    )
+
+
+def test_an_allow_rule_is_reported_and_decides_nothing() -> None:
+    """`action: allow` puts a match on record."""
+    decision = decided(policy(ALLOW), facts())
+
+    assert (Verdict.ALLOW, "", "", 1) == (decision.verdict, decision.rule, decision.reason, len(decision.rules))
+
+
+def test_the_first_of_equal_rules_speaks() -> None:
+    """Of two denials the text is that of the rule written first."""
+    decision = decided(policy({"when": "true", "message": "one"}, {"when": "true", "message": "two"}), facts())
+
+    assert ("p/r0@1.0.0", "one") == (decision.rule, decision.message)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "to"),
+    [
+        pytest.param(1, 2, "small", id="the lower number goes first"),
+        pytest.param(2, 1, "large", id="whatever the name"),
+        pytest.param(1, 1, "small", id="then the name"),
+    ],
+)
+def test_priority_orders_routes(low: int, high: int, to: str) -> None:
+    """The first matching route wins, in order of priority, policy name and rule."""
+    policies = compiled(
+        source(policy({**ROUTE, "to": "large"}, priority=high), name="b", path="b.yaml"),
+        source(policy({**ROUTE, "to": "small"}, {**ROUTE, "to": "cheap"}, priority=low), name="a", path="a.yaml"),
+    )
+
+    way = decided(policies, facts()).way
+
+    assert to == (way.to if way else "")
+
+
+def test_transforms_of_all_rules_are_put_together() -> None:
+    """Stripped tools are the union, annotations are merged with the first value winning, the route is kept."""
+    decision = decided(
+        policy(
+            annotate(a="1", b="1"),
+            annotate(b="2", c="2"),
+            STRIP,
+            {**STRIP, "tools": ["look"]},
+            {**STRIP, "when": "false", "tools": ["*"]},
+            ROUTE,
+        ),
+        facts(request=OFFERED),
+    )
+
+    assert (Verdict.STRIP_TOOLS, ("drop_a", "drop_b", "look"), {"a": "1", "b": "1", "c": "2"}) == (
+        decision.verdict,
+        decision.strip,
+        decision.annotations,
+    )
+    assert Way(to="small", rule="p/r5@1.0.0") == decision.way
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        pytest.param({"message": "fixed"}, "fixed", id="message"),
+        pytest.param({}, SAFE_TEXT, id="neither"),
+        pytest.param({"messageExpression": "'for ' + agent.id"}, "for support-web", id="expression"),
+        pytest.param({"messageExpression": "request.metadata.x", "message": "fixed"}, "fixed", id="it fails"),
+        pytest.param({"messageExpression": "dyn(5)", "message": "fixed"}, "fixed", id="it gives no text"),
+        pytest.param({"messageExpression": "''"}, SAFE_TEXT, id="it gives an empty text"),
+    ],
+)
+def test_a_denial_always_has_a_text(keys: dict[str, str], text: str) -> None:
+    """The expression's text, else the fixed one, else a safe one."""
+    assert text == decided(rule(when="true", **keys), facts()).message
+
+
+def test_shadow_is_recorded_and_never_acts() -> None:
+    """A rule in shadow says what it would have done, and nothing of it is done."""
+    entries = [{**entry, "mode": "shadow"} for entry in (ROUTE, STRIP, ANNOTATE, DENY)]
+
+    decision = decided(policy(*entries), facts(request=OFFERED))
+
+    assert (Verdict.ALLOW, Verdict.DENY, "", "", None, (), {}) == (
+        decision.verdict,
+        decision.shadow_verdict,
+        decision.rule,
+        decision.message,
+        decision.way,
+        decision.strip,
+        decision.annotations,
+    )
+    assert [Mode.SHADOW] * 4 == [hit.mode for hit in decision.rules]
+
+
+def test_an_error_in_shadow_denies_in_shadow() -> None:
+    """A shadow rule that fails shows what it would have caused."""
+    decision = decided(policy({"when": BROKEN, "mode": "shadow"}), facts())
+
+    assert (Verdict.ALLOW, Verdict.DENY) == (decision.verdict, decision.shadow_verdict)
+
+
+def test_off_is_not_asked_but_listed() -> None:
+    """A rule that is off is checked and listed, and plays no part."""
+    policies = compiled(policy({**DENY, "mode": "off"}))
+
+    assert (Verdict.ALLOW, (), False, [Mode.OFF]) == (
+        verdict(policies, facts()),
+        decided(policies, facts()).rules,
+        policies.has(Phase.REQUEST),
+        [one.mode for one in policies.rules],
+    )
