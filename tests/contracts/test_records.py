@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.stores import LONGEST_WINDOW_MS
 from proxy.terms import State, Totals
 from tests.contracts.conftest import Shelf
-from tests.stores.samples import AT_MS, DAY, MONTH, attempt, exchange, sent, settlement
+from tests.stores.samples import AT_MS, DAY, MONTH, attempt, exchange, limit, reservation, sent, settlement
 
 
 async def test_a_dispatched_exchange_is_on_record(shelf: Shelf) -> None:
@@ -60,11 +60,14 @@ async def test_purging_deletes_the_old_and_finished(shelf: Shelf) -> None:
     assert {"ex_flying", "ex_new"} == set(await shelf.records())
 
 
-async def test_purging_keeps_counters_that_a_month_needs(shelf: Shelf) -> None:
-    """A counter goes when it has not been touched for longer than any window lasts."""
+async def test_purging_keeps_counters_that_are_needed(shelf: Shelf) -> None:
+    """A counter goes when it was not touched for longer than any window lasts, unless money is held under it."""
+    held = ("agent:a", "held")
     shelf.store.settle(settlement("ex_1", 5, (MONTH,)), AT_MS)
     shelf.store.settle(settlement("ex_2", 5, (DAY,)), AT_MS + 1)
-    await shelf.drain()
+    await shelf.store.reserve(reservation("ex_3", 60, limit(held)), AT_MS)
     await shelf.store.purge(AT_MS + LONGEST_WINDOW_MS + 1)
 
-    assert [Totals(nanousd=5, tokens=7, calls=1), Totals()] == await shelf.store.totals([DAY, MONTH])
+    assert [Totals(nanousd=5, tokens=7, calls=1), Totals(), Totals(reserved_nanousd=60)] == await shelf.store.totals(
+        [DAY, MONTH, held]
+    )

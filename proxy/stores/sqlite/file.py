@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -138,25 +139,29 @@ class Checkpointer:
         self._thread.join()
 
     def _run(self) -> None:
-        with closing(sqlite3.connect(self._path, timeout=0.01, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous=NORMAL")
-            while not self._stop.wait(self._every_s):
-                self._checkpoint(connection)
-            self._checkpoint(connection)
+        while not self._stop.wait(self._every_s):
+            self._checkpoint()
+        self._checkpoint()
 
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Copy without blocking writers; a log grown long starts over, for which writers wait while its end is copied.
-
-        It is overwritten in place, not truncated: pages that the log already has are cheaper to write than new ones.
-        """
+    def _checkpoint(self) -> None:
         try:
-            for _ in range(_ROUNDS):
-                _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if frames > _LONG_LOG_FRAMES:
-                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            with closing(sqlite3.connect(self._path, timeout=0.01, isolation_level=None)) as connection:
+                _copy_log(connection)
             self.error = ""
         except sqlite3.Error as error:
             self.error = str(error)
+
+
+def _copy_log(connection: sqlite3.Connection) -> None:
+    """Copy without blocking writers; a log grown long starts over, for which writers wait while its end is copied.
+
+    It is overwritten in place, not truncated: pages that the log already has are cheaper to write than new ones.
+    """
+    connection.execute("PRAGMA synchronous=NORMAL")
+    for _ in range(_ROUNDS):
+        _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if frames > _LONG_LOG_FRAMES:
+        connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
 
 def _create(path: Path) -> None:
@@ -170,13 +175,24 @@ def _create(path: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-    if mode != "wal":
+    if _log_mode(connection) != "wal":
         raise ConfigError([f"{path}: this file system cannot hold a SQLite write-ahead log; use a local disk"])
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA wal_autocheckpoint=0")
     migrate(connection, path)
     connection.execute("PRAGMA busy_timeout=0")
+
+
+def _log_mode(connection: sqlite3.Connection) -> object:
+    """Switch the file to a write-ahead log, for which SQLite does not wait where processes start at the same instant."""
+    until_s = time.monotonic() + _OPEN_S
+    while True:
+        try:
+            return connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= until_s:
+                raise
+        time.sleep(0.01)
 
 
 def _unusable(path: str, error: Exception) -> ConfigError:
