@@ -38,7 +38,6 @@ from proxy.terms import (
 Part: TypeAlias = Head | Delta | End | Fault
 
 PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "x-handrail-simulated")
-CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 PASSED_PREFIXES = ("openai-", "x-ratelimit-")
 
 
@@ -86,9 +85,9 @@ class Walk:
             self.facts = replace(self.facts, spend=await self.books.spend(asked))
 
     def _visible(self) -> Headers:
-        """Return the headers that some rule reads; credentials are never facts."""
+        """Return the headers that some rule reads; no rule compiles that reads a credential."""
         headers, names = self.raw.headers, self.policies.visible_headers
-        return {name: headers[name] for name in names if name in headers and name not in CREDENTIALS} if names else {}
+        return {name: headers[name] for name in names if name in headers}
 
     async def _session(self) -> Session:
         name, link = conversation.claimed(self.raw, self.request, self.draft.caller)
