@@ -1,0 +1,490 @@
+"""Owns the proof of the OpenAI wire format: what was judged is sent, and what comes back passes byte for byte."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from proxy.framing import LIMIT_BYTES
+from proxy.gate import Gate
+from proxy.providers import openai
+from proxy.terms import ChoiceDelta, Delta, End, Fault, ProviderSettings, Secret, Target, Usage
+from tests.streams import CALL, DONE, PROVIDER, STREAMS, TEXT, USAGE, Stream, chunk, decoded, event, request, through
+
+TARGET = Target(alias="m", provider="primary", model="m")
+EACH = [pytest.param(stream, id=name) for name, stream in STREAMS.items()]
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_carries_what_is_allowed() -> None:
+    """The call goes to the configured URL with the configured headers; the key stays in its Secret."""
+    settings_ = ProviderSettings(
+        name="primary", base_url="https://api.example.invalid/v1/", key=Secret("sk-1"), headers={"x-team": "a"}
+    )
+
+    call = openai.create(settings_).encode(request(stream=False), TARGET)
+
+    assert ("POST", "https://api.example.invalid/v1/chat/completions") == (call.method, call.url)
+    assert ["content-type", "accept", "user-agent", "x-team"] == list(call.headers)
+    assert "application/json" == call.headers["accept"]
+    assert call.headers["user-agent"].startswith("handrail/")
+    assert call.auth is not None
+    assert ("authorization", "Bearer sk-1") == (call.auth_header, call.auth.reveal())
+    assert "sk-1" not in repr(call)
+
+
+def test_a_stream_asks_for_events() -> None:
+    """A streamed call accepts server-sent events; without a key there is no credential."""
+    call = PROVIDER.encode(request(), TARGET)
+
+    assert ("text/event-stream", None) == (call.headers["accept"], call.auth)
+
+
+def test_the_clients_own_bytes_are_sent() -> None:
+    """Where nothing had to change, the provider gets the very bytes of the client."""
+    unstreamed, counted = request(stream=False), request(usage_asked=True)
+
+    assert unstreamed.raw == PROVIDER.encode(unstreamed, TARGET).body
+    assert counted.raw == PROVIDER.encode(counted, TARGET).body
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        pytest.param({}, {"include_usage": True}, id="none"),
+        pytest.param({"stream_options": None}, {"include_usage": True}, id="null"),
+        pytest.param({"stream_options": {"include_usage": False}}, {"include_usage": True}, id="not wanted"),
+        pytest.param({"stream_options": {"x": 1}}, {"x": 1, "include_usage": True}, id="other options stay"),
+    ],
+)
+def test_a_stream_always_reports_its_usage(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Money is counted from the provider's usage, whether the client wants to see it or not."""
+    asked = request()
+    asked = replace(asked, body={**asked.body, **options})
+
+    body = json.loads(PROVIDER.encode(asked, TARGET).body)
+
+    assert {**asked.body, "stream_options": expected} == body
+
+
+def test_the_model_is_the_targets() -> None:
+    """The target's model is asked for, in a body that says everything else as before."""
+    asked = request(stream=False)
+
+    body = json.loads(PROVIDER.encode(asked, replace(TARGET, model="other")).body)
+
+    assert {**asked.body, "model": "other"} == body
+    assert "m" == asked.body["model"]
+
+
+def test_a_changed_body_is_written_anew() -> None:
+    """A request without raw bytes is encoded from its body."""
+    changed = replace(request(stream=False), raw=b"", body={"model": "m", "x": 1})
+
+    assert b'{"model":"m","x":1}' == PROVIDER.encode(changed, TARGET).body
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", EACH)
+def test_a_stream_adds_up(stream: Stream) -> None:
+    """Text, calls, finish reasons, model and usage of every kind of stream are read; it ends as it says."""
+    gate = Gate()
+
+    _, ended = through(stream, gate)
+
+    assert (stream.replies, stream.usage) == (gate.replies(), gate.usage)
+    assert stream.fault == (ended.code if isinstance(ended, Fault) else "")
+
+
+@pytest.mark.parametrize(
+    "stream", [pytest.param(stream, id=name) for name, stream in STREAMS.items() if not stream.fault]
+)
+def test_frames_pass_byte_for_byte(stream: Stream) -> None:
+    """What leaves the gate, when nothing is dropped, is exactly what the provider sent."""
+    gate = Gate()
+
+    early, ended = through(stream, gate)
+
+    assert stream.data == b"".join(delta.frame for delta in early + gate.release())
+    assert End() == ended
+
+
+def every_cut(data: bytes) -> Iterator[list[int]]:
+    """Yield each place at which data can be cut once, and the cut into single bytes."""
+    yield from ([at] for at in range(1, len(data)))
+    yield list(range(1, len(data)))
+
+
+@pytest.mark.parametrize("stream", EACH)
+def test_slicing_changes_nothing(stream: Stream) -> None:
+    """Cut at any byte, a stream gives the same deltas, the same end and the same replies."""
+    whole = Gate()
+    expected = through(stream, whole)
+
+    for cuts in every_cut(stream.data):
+        gate = Gate()
+        assert expected == through(stream, gate, cuts)
+        assert (whole.replies(), whole.release()) == (gate.replies(), gate.release()) or not whole.held
+
+
+@given(st.sampled_from(sorted(STREAMS)), st.data())
+@settings(max_examples=150)
+def test_random_slicing_changes_nothing(name: str, data: st.DataObject) -> None:
+    """Cut at any number of bytes, the same comes out, and the same is held."""
+    stream = STREAMS[name]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream.data)), max_size=12)))
+    whole, parts = Gate(), Gate()
+
+    assert through(stream, whole) == through(stream, parts, cuts)
+    assert (whole.replies(), whole.release()) == (parts.replies(), parts.release())
+
+
+def is_complete(cut: bytes, choices: int) -> bool:
+    """Say whether a cut stream has the end marker, or every finish reason: a plain reading, event by event."""
+    finished = set()
+    text = cut.decode(errors="replace").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    for block in text.split("\n\n"):
+        fields = [line.partition(":") for line in block.split("\n")]
+        data = "\n".join(value.removeprefix(" ") for name, _, value in fields if name == "data")
+        if data.startswith("[DONE]"):
+            return True
+        if data.endswith("}") and is_json(data):
+            listed = json.loads(data).get("choices", [])
+            finished |= {choice["index"] for choice in listed if choice["finish_reason"]}
+    return len(finished) >= choices
+
+
+def is_json(data: str) -> bool:
+    """Say whether a text is JSON."""
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def check_cuts(data: bytes, choices: int, *, never: bool = False) -> None:
+    """Cut a stream at every byte: an end only where it is complete, and never a byte that was not sent."""
+    for at in range(len(data)):
+        cut = data[:at]
+        deltas, ended = decoded(cut, PROVIDER.decoder(request(choices=choices), {}))
+        assert isinstance(ended, End) == (is_complete(cut, choices) and not never), cut
+        assert cut.startswith(b"".join(delta.frame for delta in deltas))
+        assert b"" == ended.frame or never
+
+
+@pytest.mark.parametrize("stream", EACH)
+def test_a_cut_stream_is_a_fault(stream: Stream) -> None:
+    """Cut off at any byte, a stream that lacks a part of its reply is a fault, and no end marker is made up."""
+    check_cuts(stream.data, stream.choices, never=bool(stream.fault))
+
+
+def test_the_fault_of_a_cut_stream() -> None:
+    """A cut before the first byte may be tried elsewhere; the message says what happened."""
+    deltas, ended = decoded(CALL[:-9], PROVIDER.decoder(request(), {}))
+
+    assert 4 == len(deltas)
+    assert ended == Fault(
+        status=502,
+        type="upstream_error",
+        code="stream_cut",
+        message="The provider's stream ended before its reply did.",
+        retryable=True,
+    )
+
+
+def test_an_unfinished_event_does_not_leave() -> None:
+    """Half an event would swallow the error event that follows it: it stays behind."""
+    deltas, _ = decoded(TEXT + b'data: {"choices":[{"ind', PROVIDER.decoder(request(choices=2), {}))
+
+    assert TEXT == b"".join(delta.frame for delta in deltas)
+
+
+def test_all_choices_must_finish() -> None:
+    """One finish reason of two is a cut stream."""
+    deltas, ended = decoded(TEXT, PROVIDER.decoder(request(choices=2), {}))
+
+    assert (4, True) == (len(deltas), isinstance(ended, Fault))
+
+
+def test_an_error_event_is_the_fault() -> None:
+    """An error in mid-stream is passed on as the provider wrote it; nothing after it is."""
+    error = b'data: {"error":{"message":"boom"}}\n\n'
+
+    deltas, ended = decoded(TEXT + error + TEXT + DONE, PROVIDER.decoder(request(), {}))
+
+    assert TEXT == b"".join(delta.frame for delta in deltas)
+    assert isinstance(ended, Fault)
+    assert ("provider_error", error, b'{"error":{"message":"boom"}}') == (ended.code, ended.frame, ended.body)
+
+
+def test_usage_alone_is_marked() -> None:
+    """A chunk that has usage and no choices can be hidden; usage beside a choice cannot."""
+    alone, beside = event({"choices": [], "usage": USAGE}), chunk({}, "stop", usage=USAGE)
+
+    deltas, _ = decoded(beside + alone, PROVIDER.decoder(request(), {}))
+
+    assert [False, True] == [delta.usage_only for delta in deltas]
+    assert [Usage(input_tokens=9, output_tokens=4)] * 2 == [delta.usage for delta in deltas]
+
+
+def test_the_end_marker_is_final() -> None:
+    """The provider's own end marker is told apart from everything else."""
+    deltas, _ = decoded(TEXT + DONE, PROVIDER.decoder(request(), {}))
+
+    assert [False] * 4 + [True] == [delta.final for delta in deltas]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"data: <html>\n\n", id="HTML"),
+        pytest.param(b"data: {broken\n\n", id="broken JSON"),
+        pytest.param(b"data: []\n\n", id="a list"),
+        pytest.param(b"data:\n\n", id="empty data"),
+        pytest.param(b": ping\n\n", id="a comment"),
+        pytest.param(b"event: ping\n\n", id="no data"),
+        pytest.param(event({"model": 5, "choices": 5, "usage": 5}), id="wrong types"),
+        pytest.param(event({"choices": [], "error": None}), id="no error"),
+    ],
+)
+def test_what_says_nothing_passes(data: bytes) -> None:
+    """An event from which nothing is read passes byte for byte."""
+    (first, *_), ended = decoded(data + DONE, PROVIDER.decoder(request(), {}))
+
+    assert (data, (), None, "") == (first.frame, first.choices, first.usage, first.model.removeprefix("m-2026"))
+    assert End() == ended
+
+
+def test_broken_utf8_hides_no_call() -> None:
+    """An event that a lenient client could read is judged, though it is no clean JSON."""
+    data = CALL.replace(b'"refund"', b'"ref\xffund"')
+
+    deltas, _ = decoded(data + DONE, PROVIDER.decoder(request(), {}))
+
+    assert "ref\ufffdund" == deltas[1].choices[0].tool_calls[0].name
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b"data: " + b'{"a":' * 100_000 + b"\n\n", "event_unreadable", id="too deep to be judged"),
+        pytest.param(b"data: " + b"x" * LIMIT_BYTES + b"\n\n", "event_too_large", id="too long to be judged"),
+    ],
+)
+def test_what_cannot_be_judged_does_not_pass(data: bytes, code: str) -> None:
+    """An event that another parser could read, and ours cannot, ends the reply."""
+    deltas, ended = decoded(TEXT + data + CALL + DONE, PROVIDER.decoder(request(), {}))
+
+    assert TEXT == b"".join(delta.frame for delta in deltas)
+    assert isinstance(ended, Fault)
+    assert (code, 502, b"") == (ended.code, ended.status, ended.frame)
+
+
+# --- unstreamed replies ---------------------------------------------------------------------------------------------
+
+MESSAGE: dict[str, Any] = {
+    "id": "chatcmpl-1",
+    "model": "m-2026",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}],
+    "usage": USAGE,
+}
+BODY = json.dumps(MESSAGE, indent=2).encode() + b"\n"
+
+
+@pytest.mark.parametrize("cuts", [[], [1, 5], list(range(1, len(BODY)))], ids=["whole", "three", "bytes"])
+def test_an_unstreamed_reply_is_one_delta(cuts: list[int]) -> None:
+    """The body is collected, however it arrives, and passes byte for byte as one delta."""
+    expected = Delta(
+        frame=BODY,
+        tree=MESSAGE,
+        choices=(ChoiceDelta(text="a", finish_reason="stop"),),
+        usage=Usage(input_tokens=9, output_tokens=4),
+        model="m-2026",
+    )
+    assert ([expected], End()) == decoded(BODY, PROVIDER.decoder(request(stream=False), {}), cuts)
+
+
+def test_a_cut_body_is_a_fault() -> None:
+    """Cut off at any byte of its object, an unstreamed reply is a fault and no delta."""
+    for at in range(len(BODY.rstrip())):
+        deltas, ended = decoded(BODY[:at], PROVIDER.decoder(request(stream=False), {}))
+        assert ([], "stream_cut") == (deltas, ended.code if isinstance(ended, Fault) else "")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param(b"<html>", "stream_cut", id="HTML"),
+        pytest.param(b"[]", "stream_cut", id="a list"),
+        pytest.param(b'{"error":{"message":"boom"}}', "provider_error", id="an error with status 200"),
+        pytest.param(b'{"a":' * 100_000, "stream_cut", id="too deep"),
+    ],
+)
+def test_a_body_that_is_no_reply(body: bytes, code: str) -> None:
+    """A 200 that carries no reply is a fault that may be tried elsewhere; an error in it is kept."""
+    deltas, ended = decoded(body, PROVIDER.decoder(request(stream=False), {}))
+
+    assert isinstance(ended, Fault)
+    assert ([], code, 502, True) == (deltas, ended.code, ended.status, ended.retryable)
+    assert (body if code == "provider_error" else b"") == ended.body
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_no_bytes_make_it_raise(data: bytes, stream: bool) -> None:
+    """Whatever a provider sends, the reply ends, and nothing was invented."""
+    deltas, ended = decoded(data, PROVIDER.decoder(request(stream=stream), {}))
+
+    assert isinstance(ended, End | Fault)
+    assert data.startswith(b"".join(delta.frame for delta in deltas))
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+SAID = b'{"error":{"message":"Too fast.","type":"requests","code":"rate_limit_exceeded","param":null}}'
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "retryable"),
+    [
+        (400, 400, False),
+        (402, 402, False),
+        (404, 404, False),
+        (408, 408, True),
+        (409, 409, True),
+        (413, 413, False),
+        (422, 422, False),
+        (425, 425, True),
+        (429, 429, True),
+        (500, 502, True),
+        (503, 502, True),
+        (504, 504, True),
+        (529, 502, True),
+        (302, 502, False),
+        (100, 502, False),
+    ],
+    ids=str,
+)
+def test_status(theirs: int, ours: int, retryable: bool) -> None:
+    """What is the caller's fault keeps its status; the provider's own is 502 or 504; some may be tried again."""
+    fault = PROVIDER.error(theirs, {}, SAID)
+
+    assert (ours, retryable, SAID, "rate_limit_exceeded") == (fault.status, fault.retryable, fault.body, fault.code)
+    assert ("Too fast.", "requests") == (fault.message, fault.type)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_our_own_key_is_not_the_clients(status: int) -> None:
+    """A refused credential is Handrail's trouble: the client is told neither that its key is wrong, nor any of ours."""
+    fault = PROVIDER.error(status, {"x-request-id": "r"}, b'{"error":{"message":"Bad key sk-1***9"}}')
+
+    assert (502, "provider_auth", b"", False) == (fault.status, fault.code, fault.body, fault.retryable)
+    assert ({"x-request-id": "r", "x-should-retry": "false"}, False) == (fault.headers, "sk-1" in fault.message)
+
+
+def test_headers_that_tell_when_to_come_back_are_kept() -> None:
+    """Rate limits and the request id pass; nothing else of the provider's head does."""
+    kept = {"retry-after": "2", "retry-after-ms": "1500", "x-request-id": "r", "x-ratelimit-reset-tokens": "8ms"}
+
+    assert kept == PROVIDER.error(429, {**kept, "set-cookie": "a=b", "server": "x"}, SAID).headers
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "kept"),
+    [
+        pytest.param(b'{"error":{"message":"No."}}', "No.", True, id="an error object"),
+        pytest.param(b'{"error":"No."}', "No.", False, id="a string"),
+        pytest.param(b'{"object":"error","message":"No."}', "No.", False, id="without the object around it"),
+        pytest.param(
+            b'{"error":{"message":5,"type":5,"code":5}}', "The provider answered with status 400.", True, id="types"
+        ),
+        pytest.param(b"<html>", "The provider answered with status 400.", False, id="HTML"),
+        pytest.param(b"", "The provider answered with status 400.", False, id="nothing"),
+        pytest.param(b"[" * 100_000, "The provider answered with status 400.", False, id="too deep"),
+    ],
+)
+def test_what_a_refusal_says(body: bytes, message: str, kept: bool) -> None:
+    """An OpenAI error object passes as it is; from anything else the message is taken where there is one."""
+    fault = PROVIDER.error(400, {}, body)
+
+    assert (message, body if kept else b"") == (fault.message, fault.body)
+    assert ("invalid_request_error", "upstream_error") == (fault.type, fault.code)
+
+
+def test_a_failure_of_the_provider_is_not_the_callers() -> None:
+    """Without a type of its own, a 5xx is an upstream error."""
+    assert "upstream_error" == PROVIDER.error(500, {}, b"").type
+
+
+# --- the real thing -------------------------------------------------------------------------------------------------
+
+FILES = ("openai", "azure-openai", "groq", "deepseek", "mistral", "openrouter", "ollama", "others")
+COUNTS = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cached_input_tokens": "cache_read_tokens",
+    "reasoning_tokens": "reasoning_tokens",
+}
+
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """Read the recorded chat replies, errors left out, of every vendor that speaks the format."""
+    found: list[dict[str, Any]] = []
+    for name in FILES:
+        with gzip.open(folder / "cassettes" / f"{name}.jsonl.gz") as lines:
+            found += [record for record in map(json.loads, lines) if record["endpoint"] == "chat.completions"]
+    return [record for record in found if record["response"]["status"] < 400 and record["expect"]]
+
+
+def check_replay(record: dict[str, Any]) -> None:
+    """Send one recorded reply through decoder and gate, and compare with what its body is known to say."""
+    data, expect = record["response"]["body"].encode(), record["expect"]
+    asked = json.loads(record["request"]["body"])
+    gate, decoder = Gate(), PROVIDER.decoder(request(stream=record["stream"], choices=asked.get("n") or 1), {})
+
+    deltas, ended = decoded(data, decoder)
+    out = [out for delta in deltas for out in gate.feed(delta)] + gate.release()
+
+    reply = gate.replies()[0]
+    made = [{"name": call.name, "arguments": call.arguments} for call in reply.tool_calls if call.index >= 0]
+    assert (End(), data) == (ended, b"".join(delta.frame for delta in out))
+    assert (expect.get("text") or "", expect.get("finish") or "") == (reply.text, reply.finish_reason)
+    assert (expect.get("tool_calls") or []) == made
+    counted = {name: getattr(gate.usage, ours) for name, ours in COUNTS.items()} if gate.usage else {}
+    assert {name: n for name, n in (expect.get("usage") or {}).items() if name in COUNTS and n} == {
+        name: n for name, n in counted.items() if n
+    }
+
+
+def test_recorded_replies_pass_and_are_read(real_data: Path) -> None:
+    """Every recorded reply passes byte for byte; its text, calls, end and usage are what its body is known to say."""
+    records = recorded(real_data)
+    failed = []
+    for record in records:
+        try:
+            check_replay(record)
+        except AssertionError as error:
+            failed.append((record["id"], str(error)[:300]))
+
+    assert (True, []) == (len(records) > 400, failed)
+
+
+def test_recorded_streams_cut_at_every_byte(real_data: Path) -> None:
+    """The shortest recorded streams, cut at every byte, end only where they are complete."""
+    streams = sorted((r["response"]["body"] for r in recorded(real_data) if r["stream"]), key=len)[:8]
+
+    for body in streams:
+        check_cuts(body.encode(), 1)
+    assert 8 == len(streams)
