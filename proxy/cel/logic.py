@@ -54,9 +54,8 @@ def absorbed(error: Exception) -> CelError:
 
 def items(budget: Budget, source: Any, weight: int) -> Any:
     """Return what a one-variable loop walks, list elements or map keys, its whole cost charged ahead."""
-    kind = kind_of(source)
-    if kind != "list" and kind != "map":
-        raise no_overload("a loop", kind)
+    if type(source) is not list and kind_of(source) not in ("list", "map"):
+        raise no_overload("a loop", kind_of(source))
     budget.charge(len(source) * weight)
     return source
 

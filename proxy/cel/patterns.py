@@ -13,7 +13,8 @@ from .errors import Budget, CelError, no_overload
 from .functions import Function
 from .values import kind_of
 
-_PREPARED_BYTES, _COMPUTED_BYTES = 4 << 20, 1 << 18
+# What one pattern and its automaton may take; RE2 falls back to a slower search rather than exceed it.
+_PREPARED_BYTES, _COMPUTED_BYTES = 2 << 20, 1 << 18
 # One unit pays for this many steps: characters of text times instructions of the pattern. RE2's usual automaton takes a
 # thousand times less than that; only a pattern made to defeat it, on text made for the pattern, takes about 2 us.
 # Classes such as \pL become thousands of instructions of which few are ever active, hence the bounds.
