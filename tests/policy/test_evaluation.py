@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
+from proxy.policy import Functions
 from proxy.policy.tally import ERROR_TEXT
 from proxy.terms import (
     GuardResult,
@@ -26,6 +28,7 @@ from tests.policy.written import (
     request,
     rule,
     source,
+    window_key,
 )
 
 
@@ -149,3 +152,29 @@ def test_a_variable_that_fails_fails_each_rule_that_reads_it() -> None:
     failed = [hit.id for hit in decided(spec, facts()).rules if hit.error]
 
     assert ["p/r0@1.0.0", "p/r1@1.0.0"] == failed
+
+
+def counted(texts: list[str], text: str) -> int:
+    """Note a text and take it for one token."""
+    texts.append(text)
+    return 1
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pytest.param("tokens(request.user_text) == 1", id="a value"),
+        pytest.param("tokens(request.user_text) == 1 && request.metadata.x == 'y'", id="an error"),
+    ],
+)
+def test_a_variable_is_evaluated_once_for_all_rules(expression: str) -> None:
+    """Three rules that read a variable cost what one does, whether it has a value or fails."""
+    counts = []
+    for rules in (1, 3):
+        texts: list[str] = []
+        functions = Functions(tokens=partial(counted, texts), window_key=window_key)
+        spec = policy(*[{"when": "vars.a"}] * rules, variables=[{"name": "a", "expression": expression}])
+        decided(compiled(spec, functions=functions), facts())
+        counts.append(len(texts))
+
+    assert counts[0] == counts[1] > 0
