@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -115,6 +116,13 @@ class Served(msgspec.Struct, kw_only=True):
         """Return what stands in the books, by scope and window."""
         with Reader(str(self.state)) as reader:
             return {(scope, window): totals for scope, window, totals in reader.totals()}
+
+
+class World(NamedTuple):
+    """A Handrail, and the provider behind it."""
+
+    handrail: Served
+    provider: Provider
 
 
 def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
