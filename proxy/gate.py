@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from proxy.terms import ChoiceDelta, Delta, Reply, ToolCall, ToolCallDelta, Usage
+from proxy.terms import ChoiceDelta, Delta, Reply, ToolCall, ToolCallDelta
 
 Dropped = Mapping[tuple[int, int], str]
 """(choice, index) of the tool calls that are not allowed -> the safe text to say where no call is left."""
@@ -26,13 +26,6 @@ class Gate:
         self._held: list[Delta] = []
         self._choices: dict[int, _Choice] = {}
         self._model = ""
-        self.usage: Usage | None = None
-        self.released_any = False
-
-    @property
-    def held(self) -> int:
-        """Count the deltas that wait for a decision."""
-        return len(self._held)
 
     def feed(self, delta: Delta) -> list[Delta]:
         """Take one delta and return those that may leave now."""
@@ -43,15 +36,12 @@ class Gate:
             choice.add(piece)
             if piece.tool_calls:
                 self._holding = True
-        if delta.usage is not None:
-            self.usage = delta.usage
         if delta.model and not self._model:
             self._model = delta.model
-        if self._holding:
-            self._held.append(delta)
-            return []
-        self.released_any = True
-        return [delta]
+        if not self._holding:
+            return [delta]
+        self._held.append(delta)
+        return []
 
     def replies(self) -> tuple[Reply, ...]:
         """Return the choices as they stand; after `release`, as the client got them."""
@@ -65,12 +55,7 @@ class Gate:
         edits = {index: edit for index, choice in self._choices.items() if (edit := choice.drop(index, drop or {}))}
         if edits:
             held = list(_edited(held, edits))
-        self.released_any = self.released_any or bool(held)
         return held
-
-    def discard(self) -> None:
-        """Throw away what is held."""
-        self._held = []
 
 
 class _Choice:

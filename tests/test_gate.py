@@ -174,7 +174,7 @@ def test_text_passes_at_once() -> None:
     """Without tool calls, and without a rule that holds, nothing waits."""
     gate, stream = Gate(), [text("a"), delta(), text("b"), finish("stop")]
 
-    assert (stream, 0, True) == (fed(gate, stream), gate.held, gate.released_any)
+    assert (stream, []) == (fed(gate, stream), gate.release())
 
 
 def test_everything_after_a_call_begins_is_held() -> None:
@@ -183,7 +183,7 @@ def test_everything_after_a_call_begins_is_held() -> None:
 
     early = fed(gate, [text("a"), call(0, name="f"), text("b"), delta()])
 
-    assert ([text("a")], 3) == (early, gate.held)
+    assert [text("a")] == early
     assert [call(0, name="f"), text("b"), delta()] == gate.release()
 
 
@@ -193,18 +193,8 @@ def test_hold_keeps_everything() -> None:
 
     early = fed(gate, [delta(), text("a"), finish("stop")])
 
-    assert ([], 3, False) == (early, gate.held, gate.released_any)
-    assert ([delta(), text("a"), finish("stop")], True) == (gate.release(), gate.released_any)
-
-
-def test_discard_throws_away_what_is_held() -> None:
-    """What was discarded does not leave any more."""
-    gate = Gate(hold=True)
-    fed(gate, [text("a")])
-
-    gate.discard()
-
-    assert (0, [], False) == (gate.held, gate.release(), gate.released_any)
+    assert [] == early
+    assert [delta(), text("a"), finish("stop")] == gate.release()
 
 
 def test_a_kept_call_keeps_its_frames() -> None:
@@ -288,10 +278,10 @@ def test_names_add_up(names: list[str], expected: str) -> None:
 
 
 def test_a_reply_has_every_kind_of_text() -> None:
-    """Reasoning and refusal add up beside the text; the last usage counts; the first model is the model."""
+    """Reasoning and refusal add up beside the text; the first model is the model."""
     gate = Gate()
-    for word in ("a", "b"):
-        gate.feed(delta(ChoiceDelta(text=word, reasoning=word, refusal=word), usage=Usage(output_tokens=ord(word))))
+    for word, model in (("a", "m"), ("b", "other")):
+        piece = ChoiceDelta(text=word, reasoning=word, refusal=word)
+        gate.feed(Delta(frame=b"x", choices=(piece,), model=model))
 
     assert (Reply(text="ab", reasoning="ab", refusal="ab", model="m"),) == gate.replies()
-    assert Usage(output_tokens=ord("b")) == gate.usage

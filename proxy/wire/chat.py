@@ -23,6 +23,7 @@ __all__ = ["compose", "cut", "decode", "encode", "error_body", "fault_frame", "s
 
 # What the lens reads of a body, and therefore the types it insists on. Everything else passes unread.
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+_TEXTS = frozenset({"text", "input_text", "output_text", "refusal", None})
 _FAULT = re.compile(r"(.*) - at `\$\.?(.*)`")
 
 
@@ -163,20 +164,22 @@ def _check_keys(fields: dict[str, Any], known: frozenset[str]) -> None:
 
 def _message(said: _Message) -> Message:
     content = said.content
+    texts, media = [content if type(content) is str else None], []
     if type(content) is list:
-        texts = [words for part in content if (words := part.refusal if part.text is None else part.text) is not None]
-        text = "\n".join(texts)
-        media = tuple([part.type or "" for part in content if part.text is None and part.refusal is None])
-    else:
-        text, media = content or said.refusal or "", ()  # type: ignore[assignment]  # a list was dealt with above
+        texts = [words for part in content for words in (part.text, part.refusal)]
+        media = [part.type or "" for part in content if part.type not in _TEXTS or _says_nothing(part)]
     return Message(
         role=said.role,
-        text=text,
+        text="\n".join([words for words in (*texts, said.refusal) if words]),
         tool_calls=tuple(_calls(said)) if said.tool_calls or said.function_call else (),
         tool_call_id=said.tool_call_id or "",
         name=said.name or "",
-        media=media,
+        media=tuple(media),
     )
+
+
+def _says_nothing(part: _Part) -> bool:
+    return part.text is None and part.refusal is None
 
 
 def _calls(said: _Message) -> Iterable[ToolCall]:

@@ -118,6 +118,14 @@ def test_what_the_lens_reads(fields: dict[str, Any], lens: dict[str, Any]) -> No
             Message(role="user", text="a", media=("image_url", "")),
             id="media",
         ),
+        pytest.param(
+            {"content": [{"type": "image_url", "text": "a"}, {"text": "b", "refusal": "c"}]},
+            Message(role="user", text="a\nb\nc", media=("image_url",)),
+            id="an image that says something",
+        ),
+        pytest.param(
+            {"role": "assistant", "content": "a", "refusal": "b"}, Message(role="assistant", text="a\nb"), id="both"
+        ),
         pytest.param({"content": [{"type": "text", "text": ""}]}, Message(role="user"), id="an empty part"),
         pytest.param(
             {"role": "assistant", "refusal": "no", "name": "n"},
