@@ -85,6 +85,7 @@ def exchange(
         model_asked="m",
         state=state,
         attempts=attempts,
+        cost=attempts[-1].cost if attempts else Cost(nanousd=None),
         decisions=(Decision(id=f"{name}-request", phase=Phase.REQUEST, verdict=Verdict.ALLOW),),
         prefix=prefix,
     )
