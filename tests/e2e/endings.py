@@ -128,7 +128,7 @@ KINDS: dict[str, Kind] = {
     ),
     "policy denies one of two tool calls": Kind(
         ask={"metadata": simulate(tools=CALLS)},
-        gives="tool_calls: lookup_order()",
+        gives="tool_calls: lookup_order({})",
         gives_error="PermissionDeniedError 403 policy_violation error/refunds@1.0.0",
         gives_error_streamed="APIError policy_violation error/refunds@1.0.0 while streaming",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
@@ -197,25 +197,40 @@ def told(error: openai.APIError) -> str:
     return f"{type(error).__name__}{status} {error.type} {error.code}"
 
 
-def outcome(client: openai.OpenAI, request: dict[str, Any]) -> str:
-    """Make a call as an agent does, and write what came of it as `endings` does."""
-    text, calls, finish = "", "", None
-    try:
-        reply = create(client, request)
-        if not request.get("stream"):
-            [choice] = reply.choices
-            calls = "".join(f"{call.function.name}()" for call in choice.message.tool_calls or ())
-            return f"{choice.finish_reason}: {choice.message.content or calls}"
-    except openai.APIError as error:
-        return told(error)
+def ended(finish: str | None, text: str | None, calls: Iterable[tuple[str, str]]) -> str:
+    """Write how a reply ended as `endings` does."""
+    return f"{finish}: {text or ''.join(f'{name}({arguments})' for name, arguments in calls)}"
+
+
+def document_of(reply: Any) -> str:
+    """Write what a reply says."""
+    [choice] = reply.choices
+    calls = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls or ()]
+    return ended(choice.finish_reason, choice.message.content, calls)
+
+
+def stream_of(reply: Any) -> str:
+    """Write what a stream says, and how it breaks off if it does."""
+    text, calls, finish = "", cast("dict[int, tuple[str, str]]", {}), None
     try:
         for choice in (choice for chunk in reply for choice in chunk.choices):
             text += choice.delta.content or ""
-            calls += "".join(f"{c.function.name}()" for c in choice.delta.tool_calls or () if c.function.name)
+            for piece in choice.delta.tool_calls or ():
+                name, arguments = calls.get(piece.index, ("", ""))
+                calls[piece.index] = name + (piece.function.name or ""), arguments + (piece.function.arguments or "")
             finish = choice.finish_reason or finish
     except openai.APIError as error:
         return f"{text}, then {told(error)} while streaming".removeprefix(", then ")
-    return f"{finish}: {text or calls}"
+    return ended(finish, text, calls.values())
+
+
+def outcome(client: openai.OpenAI, request: dict[str, Any]) -> str:
+    """Make a call as an agent does, and write what came of it as `endings` does."""
+    try:
+        reply = create(client, request)
+    except openai.APIError as error:
+        return told(error)
+    return stream_of(reply) if request.get("stream") else document_of(reply)
 
 
 @pytest.mark.parametrize(("kind", "how", "streamed"), CELLS)
