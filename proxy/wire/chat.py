@@ -164,18 +164,23 @@ def _check_keys(fields: dict[str, Any], known: frozenset[str]) -> None:
 
 def _message(said: _Message) -> Message:
     content = said.content
-    texts, media = [content if type(content) is str else None], []
-    if type(content) is list:
-        texts = [words for part in content for words in (part.text, part.refusal)]
-        media = [part.type or "" for part in content if part.type not in _TEXTS or _says_nothing(part)]
+    text, media = (content, ()) if type(content) is str and said.refusal is None else _parts(said)
     return Message(
         role=said.role,
-        text="\n".join([words for words in (*texts, said.refusal) if words]),
+        text=text,
         tool_calls=tuple(_calls(said)) if said.tool_calls or said.function_call else (),
         tool_call_id=said.tool_call_id or "",
         name=said.name or "",
-        media=tuple(media),
+        media=media,
     )
+
+
+def _parts(said: _Message) -> tuple[str, tuple[str, ...]]:
+    """Return all words of a message, and the kinds of its parts that are more than words."""
+    parts = [_Part(text=said.content)] if isinstance(said.content, str) else said.content or []
+    texts = [words for part in (*parts, _Part(refusal=said.refusal)) for words in (part.text, part.refusal) if words]
+    media = [part.type or "" for part in parts if part.type not in _TEXTS or _says_nothing(part)]
+    return "\n".join(texts), tuple(media)
 
 
 def _says_nothing(part: _Part) -> bool:
