@@ -1,0 +1,22 @@
+"""Owns the proof of proxy/cli/keys.py: a key that a keys file then knows."""
+
+import re
+
+import pytest
+
+from proxy.cli import main
+from proxy.identity import digest_of, load_keys
+
+
+def test_a_new_key_is_known_by_its_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    """The printed entry is a keys file that knows the printed key, and the key itself is not in it."""
+    status = main(["keys", "web"])
+    shown, entry = capsys.readouterr().out.split("entry for the keys file:\n")
+    key = re.search(r"hr_\w+", shown)
+
+    (known,) = load_keys(entry, "keys.yaml")
+
+    assert (0, "web") == (status, known.name)
+    assert key
+    assert known.sha256 == digest_of(key[0])
+    assert key[0] not in entry

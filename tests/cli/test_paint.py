@@ -1,0 +1,42 @@
+"""Owns the proof of proxy/cli/paint.py: colours only where somebody sees them."""
+
+import io
+import sys
+
+import pytest
+
+from proxy.cli.paint import paint, rows
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "environment", "expected"),
+    [
+        pytest.param(io.StringIO(), {"TERM": "xterm"}, "x", id="pipe"),
+        pytest.param(Terminal(), {"TERM": "xterm"}, "\033[31mx\033[0m", id="terminal"),
+        pytest.param(Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, "x", id="asked not to"),
+        pytest.param(Terminal(), {"TERM": "dumb"}, "x", id="dumb terminal"),
+    ],
+)
+def test_colours_are_for_terminals(
+    stream: io.StringIO, environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text is coloured on a terminal that wants it, and plain everywhere else."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", stream)
+
+    assert expected == paint("x", "red")
+
+
+def test_rows_line_up_and_empty_ones_are_left_out() -> None:
+    """Names are padded, values of several lines are indented under the first, empty values say nothing."""
+    assert "  a    1\n       2\n  bcd  3" == rows([("a", "1\n2"), ("", ""), ("none", ""), ("bcd", "3")])

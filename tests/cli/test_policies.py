@@ -1,0 +1,115 @@
+"""Owns the proof of proxy/cli/policies.py: what is wrong is said before it serves."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from proxy.cli import main
+
+CONFIG = "providers: {p: {dialect: openai, base_url: 'http://127.0.0.1:1/v1'}}\npolicies: [pack]\n"
+POLICY = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  actions: [{id: cap, tools: [refund], require: tool.args.usd <= 50, message: too much}]
+  spend: [{id: day, scope: agent, window: day, limitUSD: 2}]
+"""
+TESTS = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicyTest
+spec:
+  policies: [policy.yaml]
+  cases:
+    - {name: over the cap, phase: tool_call, given: {tool: {name: refund, args: {usd: 99}}}, expect: {verdict: VERDICT}}
+"""
+
+
+@pytest.fixture
+def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a config and one pack, which is the working folder."""
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "handrail.yaml").write_text(CONFIG)
+    (tmp_path / "pack" / "policy.yaml").write_text(POLICY)
+    (tmp_path / "pack" / "tests.yaml").write_text(TESTS.replace("VERDICT", "deny"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_check_says_what_was_loaded(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A config that is right is summed up; --rules shows each rule in its lowered form."""
+    status = main(["check", "--rules"])
+
+    said = capsys.readouterr().out
+    assert (0, True) == (status, "handrail.yaml is right." in said)
+    assert "p@1.0.0 (pack/policy.yaml)" in said
+    assert re.search(r"unless +tool.args.usd <= 50", said)
+    assert re.search(r"limit +\$2\.00", said)
+
+
+def test_check_says_everything_that_is_wrong(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bad CEL and an unknown key in a policy are told at once, with their lines, and the status is 2."""
+    (pack / "pack" / "policy.yaml").write_text(POLICY.replace("usd <= 50", "usd <= ").replace("scope:", "scop:"))
+
+    assert 2 == main(["check", "--config", "handrail.yaml"])
+    assert "pack/policy.yaml:7:" in capsys.readouterr().err
+
+
+def test_check_without_a_file_is_about_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is no handrail.yaml the embedded defaults are checked."""
+    monkeypatch.chdir(tmp_path)
+
+    assert 0 == main(["check"])
+    assert "(defaults) is right." in capsys.readouterr().out
+
+
+def test_passing_tests(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder's tests.yaml is found and run."""
+    assert 0 == main(["test", "pack"])
+    assert "1 passed, 0 failed" in capsys.readouterr().out
+
+
+def test_failing_tests_show_why(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A failing case exits 1, with what was expected and the value of each sub-expression."""
+    (pack / "pack" / "tests.yaml").write_text(TESTS.replace("VERDICT", "allow"))
+
+    assert 1 == main(["test", "pack/tests.yaml"])
+    said = capsys.readouterr().out
+    assert "FAIL  over the cap" in said
+    assert re.search(r"tool\.args\.usd  =  99", said)
+
+
+def test_coverage_is_demanded(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --coverage a rule whose other outcome no case shows fails the run."""
+    assert 1 == main(["test", "pack", "--coverage"])
+    assert "unproven" in capsys.readouterr().out
+
+
+def test_results_can_be_read_by_programs(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json prints one object with every case."""
+    main(["test", "pack", "--json"])
+
+    report = json.loads(capsys.readouterr().out)
+    assert (True, "over the cap") == (report["passed"], report["cases"][0]["name"])
+
+
+@pytest.mark.parametrize(
+    ("tests", "status"),
+    [
+        pytest.param(None, 1, id="no tests at all"),
+        pytest.param(TESTS.replace("policy.yaml", "gone*.yaml").replace("VERDICT", "deny"), 2, id="no such policy"),
+        pytest.param("kind: x\n", 2, id="not a test file"),
+    ],
+)
+def test_nothing_proven_is_no_success(tests: str | None, status: int, pack: Path) -> None:
+    """No tests is a failure, and a file that is wrong is told apart from a test that fails."""
+    path = pack / "pack" / "tests.yaml"
+    path.unlink()
+    if tests:
+        path.write_text(tests)
+
+    assert status == main(["test", "pack"])
