@@ -12,7 +12,7 @@ from proxy.errors import BudgetExceeded, Denied, HandrailError, UpstreamError
 from proxy.gate import Gate
 from proxy.pipeline.books import UNBILLED, Books
 from proxy.pipeline.house import House
-from proxy.policy import PolicySet
+from proxy.policy import PolicySet, user_text
 from proxy.ports import Client, UpstreamReply
 from proxy.terms import (
     Decision,
@@ -315,5 +315,4 @@ def _text_of(phase: Phase, facts: Facts) -> tuple[str, list[str]]:
         return facts.tool.arguments, []
     if phase is Phase.RESPONSE and facts.response:
         return facts.response.text, []
-    said = [message.text for message in facts.request.messages if message.role == "user"]
-    return (said[-1], said[:-1]) if said else ("", [])
+    return user_text(facts.request), [m.text for m in facts.request.messages if m.role == "user"][:-1]
