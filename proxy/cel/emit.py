@@ -181,14 +181,16 @@ class _Fast:
         return ast.Call(_lambda((f"v{node.variable}",), self.visit(node.body)), [self.visit(node.value)], [], **_AT)
 
     def visit_loop(self, node: Loop) -> ast.expr:
+        """Return a loop as a generator: list and dict comprehensions, nested some twenty deep, crash CPython 3.12."""
         match node.macro:
             case "exists" | "all":
                 return self.quantified(node)
             case "exists_one":
                 return self.call(logic.exactly_one, self.generator(node, self.condition(node.element)))
             case "list":
-                return ast.ListComp(self.visit(node.element), [self.rows(node)], **_AT)
-        return ast.DictComp(_name(f"v{node.variables[0]}"), self.visit(node.element), [self.rows(node)], **_AT)
+                return self.call(list, self.generator(node, self.visit(node.element)))
+        entry = _tuple((_name(f"v{node.variables[0]}"), self.visit(node.element)))
+        return self.call(dict, self.generator(node, entry))
 
     def quantified(self, node: Loop) -> ast.expr:
         """Return `exists` or `all`."""
