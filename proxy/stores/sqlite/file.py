@@ -1,7 +1,7 @@
 """Owns the SQLite file: its schema and migrations, how it is opened, and the thread that checkpoints its log.
 
 Durability is that of the process: a commit has been handed to the operating system by `write()` and survives
-`kill -9`, but not a power cut or a kernel crash, after which up to `checkpoint_s` of the newest records may be gone.
+`kill -9`. A power cut or a crash of the kernel may lose the newest records, and at worst damage the file.
 """
 
 from __future__ import annotations
@@ -155,12 +155,14 @@ class Checkpointer:
 def _copy_log(connection: sqlite3.Connection) -> None:
     """Copy without blocking writers; a log grown long starts over, for which writers wait while its end is copied.
 
-    It is overwritten in place, not truncated: pages that the log already has are cheaper to write than new ones.
+    That end is short and is not synced until the next time, so that nobody waits for the disk. The log is overwritten
+    in place, not truncated: pages that it already has are cheaper to write than new ones.
     """
     connection.execute("PRAGMA synchronous=NORMAL")
     for _ in range(_ROUNDS):
         _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if frames > _LONG_LOG_FRAMES:
+        connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
 
@@ -184,7 +186,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _log_mode(connection: sqlite3.Connection) -> object:
-    """Switch the file to a write-ahead log, for which SQLite does not wait where processes start at the same instant."""
+    """Switch the file to a write-ahead log; where processes start together SQLite itself would not wait its turn."""
     until_s = time.monotonic() + _OPEN_S
     while True:
         try:

@@ -29,7 +29,7 @@ _BY_ID = "SELECT max(turn) FROM exchanges WHERE session_id = ?"
 _BATCH = 128
 """Operations in one transaction: bounds how long the loop is held."""
 _FIRST_DELAY_S = 0.001
-_BUSY_DELAY_S = 0.02
+_BUSY_DELAY_S = 0.005
 _TROUBLE_DELAY_S = 1.0
 _REMEMBERED = 4096
 _SETTLED = 16_384
