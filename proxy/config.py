@@ -29,6 +29,7 @@ SIMULATED = "simulated"
 """The dialect that names the built-in simulated model instead of a file in `providers/`."""
 
 POLICY_FILE = "policy.yaml"
+MAX_PORT = 65535
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -216,10 +217,12 @@ def _check_names(config: Config, text: Text, problems: Problems) -> None:
         _refers(text, ("default_provider",), config.default_provider, config.providers, problems)
     if config.unlisted_models == "default" and not config.default_model:
         problems.add(text.at(("unlisted_models",)), "`default` needs a `default_model`")
-    for key in ("health_listen", "admin_listen"):
-        address = getattr(config, key)
-        if key == "admin_listen" and not is_loopback(address):
-            problems.add(text.at((key,)), "the admin listener must be on a loopback address or a unix socket")
+    for key in ("listen", "health_listen", "admin_listen"):
+        port = getattr(config, key).rpartition(":")[2]
+        if port.isdecimal() and int(port) > MAX_PORT:
+            problems.add(text.at((key,)), f"{port} is no port: the highest is {MAX_PORT}")
+    if not is_loopback(config.admin_listen):
+        problems.add(text.at(("admin_listen",)), "the admin listener must be on a loopback address or a unix socket")
     if not is_loopback(config.listen) and config.auth is None:
         problems.add(
             text.at(("listen",)),
@@ -261,6 +264,8 @@ class _Builder:
         providers = {name: self._provider(name, section) for name, section in config.providers.items()}
         books = {name: self._book(section) for name, section in config.providers.items()}
         access = self._access()
+        if config.admin_token_file:
+            self._file(config.admin_token_file, "admin_token_file")
         prices = self._prices()
         guards, policies = self._policies()
         if self._problems.found or prices is None or policies is None:

@@ -321,6 +321,16 @@ PROVIDER = "providers: {one: {dialect: openai, base_url: 'http://127.0.0.1:1/v1'
             id="open to others",
         ),
         pytest.param(
+            PROVIDER + "health_listen: 127.0.0.1:65536\n",
+            ["handrail.yaml:2:16: 65536 is no port: the highest is 65535"],
+            id="no port",
+        ),
+        pytest.param(
+            PROVIDER + "admin_token_file: gone\n",
+            ["handrail.yaml:2:19: gone cannot be read: No such file or directory"],
+            id="missing token file",
+        ),
+        pytest.param(
             "providers: {one: {dialect: opnai, base_url: 'http://a/v1'}, two: {dialect: openai}}\n",
             ["handrail.yaml:1:28: there is no 'opnai' in providers", "handrail.yaml:1:66: `two` needs a `base_url`"],
             id="providers that cannot be",
