@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -29,6 +30,8 @@ from proxy.stores import sqlite
 from proxy.telemetry import RuleCounts, Telemetry, TelemetrySettings, log, open_log, open_telemetry
 from proxy.terms import Head, Json, RawRequest
 from proxy.upstream import UpstreamSettings, open_upstream
+
+T = TypeVar("T")
 
 BEATS_PER_LEASE = 3
 PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
@@ -135,7 +138,7 @@ async def running(options: Options) -> AsyncIterator[Running]:
 
     Raises ConfigError, before anything listens.
     """
-    loaded = await asyncio.to_thread(read_config, options)
+    loaded, seen = await asyncio.to_thread(_read_marked, options)
     prices = await asyncio.to_thread(accounting.price_table)
     _raise_file_limit()
     async with contextlib.AsyncExitStack() as stack:
@@ -145,27 +148,42 @@ async def running(options: Options) -> AsyncIterator[Running]:
             return config.build(fresh, options.environment, simulated_url=simulated_url, prices=prices)
 
         here = await _start(stack, loaded, await asyncio.to_thread(build, loaded))
-        await stack.enter_async_context(_background(_keep_leases(here), _reload_on_change(here, options, build)))
+        await stack.enter_async_context(_background(_keep_leases(here), _reload_on_change(here, options, build, seen)))
         yield here
+
+
+def _read_marked(options: Options) -> tuple[config.Loaded, watch.Marks]:
+    """Read the config; the marks are older than what is read, so no change falls between."""
+    before = watch.marks([options.path] if options.path else [])
+    loaded = read_config(options)
+    return loaded, watch.marks(_watched(options, loaded)) | before
+
+
+def _watched(options: Options, loaded: config.Loaded) -> Iterator[Path]:
+    if options.path:
+        yield options.path
+    yield from config.watched(loaded)
 
 
 async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapshot: Snapshot) -> Running:
     settings, limits = loaded.config, snapshot.limits
     state = loaded.folder / settings.state.path
-    token_path = await asyncio.to_thread(_admin_token, settings, loaded.folder, state.parent)
     store = await stack.enter_async_context(
         sqlite.open(sqlite.Settings(path=str(state), lease_ms=int(limits.lease_s * 1000)))
     )
-    stack.enter_context(open_log(settings.telemetry.log_level, sys.stderr))
-    telemetry = stack.enter_context(
-        open_telemetry(
-            TelemetrySettings(
-                otlp_endpoint=settings.telemetry.otlp_endpoint,
-                sample=settings.telemetry.sample,
-                in_flight=lambda: len(house.open_holds),
-                records_pending=lambda: store.backlog,
-                config_stale=lambda: bool(here.stale),
-                policy_digest=lambda: house.snapshot.policies.digest,
+    token_path = await asyncio.to_thread(_admin_token, settings, loaded.folder, state.parent)
+    await stack.enter_async_context(_off_loop(open_log(settings.telemetry.log_level, sys.stderr)))
+    telemetry = await stack.enter_async_context(
+        _off_loop(
+            open_telemetry(
+                TelemetrySettings(
+                    otlp_endpoint=settings.telemetry.otlp_endpoint,
+                    sample=settings.telemetry.sample,
+                    in_flight=lambda: len(house.open_holds),
+                    records_pending=lambda: store.backlog,
+                    config_stale=lambda: bool(here.stale),
+                    policy_digest=lambda: house.snapshot.policies.digest,
+                )
             )
         )
     )
@@ -196,6 +214,16 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
     return here
 
 
+@contextlib.asynccontextmanager
+async def _off_loop(context: contextlib.AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave on a thread what starts or joins one of its own: calls that are still open go on meanwhile."""
+    value = await asyncio.to_thread(context.__enter__)
+    try:
+        yield value
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
+
+
 def _raise_file_limit() -> None:
     """Allow as many open sockets as the system lets us: the usual soft limit is no more than `max_connections`."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -215,13 +243,14 @@ def _admin_token(settings: config.Config, folder: Path, state: Path) -> Path:
     """Return the token's file; the default one is made at the first start, readable by its owner alone."""
     if settings.admin_token_file:
         return folder / settings.admin_token_file
-    state.mkdir(parents=True, exist_ok=True)
     path = state / "admin.token"
-    with (
-        contextlib.suppress(FileExistsError),
-        os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
-    ):
-        file.write(secrets.token_hex(32) + "\n")
+    try:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ConfigError([f"admin_token_file: {path} cannot be made: {error.strerror}"]) from error
     return path
 
 
@@ -366,12 +395,9 @@ async def _keep_leases(here: Running) -> None:
                 here.telemetry.observe(exchange)
 
 
-async def _reload_on_change(here: Running, options: Options, build: Callable[[config.Loaded], Snapshot]) -> None:
-    def paths() -> Iterator[Path]:
-        if options.path is not None:
-            yield options.path
-        yield from config.watched(here.loaded)
-
+async def _reload_on_change(
+    here: Running, options: Options, build: Callable[[config.Loaded], Snapshot], seen: watch.Marks
+) -> None:
     async def changed() -> None:
         try:
             loaded = await asyncio.to_thread(read_config, options)
@@ -383,4 +409,4 @@ async def _reload_on_change(here: Running, options: Options, build: Callable[[co
         here.loaded, here.house.snapshot, here.stale = loaded, snapshot, ()
         log("info", "reloaded", revision=snapshot.revision)
 
-    await watch.watch(paths, changed, every_s=options.watch_s)
+    await watch.watch(lambda: _watched(options, here.loaded), changed, seen=seen, every_s=options.watch_s)

@@ -27,10 +27,12 @@ def marks(paths: Iterable[Path]) -> Marks:
 
 
 async def watch(
-    paths: Callable[[], Iterable[Path]], changed: Callable[[], Awaitable[None]], *, every_s: float = 1.0
+    paths: Callable[[], Iterable[Path]], changed: Callable[[], Awaitable[None]], *, seen: Marks, every_s: float = 1.0
 ) -> None:
-    """Call `changed` each time any of the files is another than before, until cancelled."""
-    seen = await asyncio.to_thread(lambda: marks(paths()))
+    """Call `changed` each time any of the files is another than before, until cancelled.
+
+    `seen` are the marks from before the files were read the first time: what changed since then is a change.
+    """
     while True:
         await asyncio.sleep(every_s)
         now = await asyncio.to_thread(lambda: marks(paths()))

@@ -62,7 +62,7 @@ async def test_each_change_is_told_once(tmp_path: Path) -> None:
         told.set()
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(watch(lambda: [path], changed, every_s=0.01))
+        task = group.create_task(watch(lambda: [path], changed, seen={}, every_s=0.01))
         await asyncio.sleep(0.05)
         await asyncio.to_thread(path.write_text, "text")
         await asyncio.wait_for(told.wait(), 10)

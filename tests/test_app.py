@@ -1,0 +1,329 @@
+"""Owns the proof of proxy/app.py: everything starts, serves, reloads and stops together."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from proxy import app
+from proxy.errors import ConfigError
+from proxy.stores import sqlite
+from proxy.terms import Attempt, Caller, Exchange, Level, Session, State, Target
+
+WAIT_S = 15.0
+CONFIG = """
+listen: 127.0.0.1:0
+health_listen: 127.0.0.1:0
+admin_listen: 127.0.0.1:0
+providers: {model: {dialect: simulated, prices: openai}}
+"""
+POLICY = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec: {rules: [{id: r, phase: request, when: 'request.user_text.contains("WORD")', action: deny, message: No.}]}
+"""
+ASK = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "one two"}]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a config and a policy about the word `one`."""
+    (tmp_path / "handrail.yaml").write_text(CONFIG + "policies: [policy.yaml]\n")
+    (tmp_path / "policy.yaml").write_text(POLICY.replace("WORD", "three"))
+    return tmp_path
+
+
+def options(folder: Path, more: str = "", *, watch_s: float = 0.02) -> app.Options:
+    """Start with the folder's config and more keys."""
+    path = folder / "handrail.yaml"
+    path.write_text(path.read_text() + more)
+    return app.Options(path=path, environment={}, watch_s=watch_s)
+
+
+async def get(url: str, token: str = "") -> tuple[int, Any]:
+    """Fetch a page; return its status and its text or JSON."""
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as reply:
+        text = await reply.text()
+        return reply.status, json.loads(text) if reply.content_type == "application/json" else text
+
+
+async def ask(here: app.Running, body: object = ASK) -> Any:
+    """Send one call; return what the model is said to have said."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{here.base_url}/chat/completions", json=body) as reply,
+    ):
+        tree = await reply.json()
+        return tree["choices"][0]["message"]["content"] if reply.status == 200 else tree
+
+
+async def token_of(here: app.Running) -> str:
+    """Read the admin token."""
+    return (await asyncio.to_thread(here.admin_token_path.read_text)).strip()
+
+
+async def until(claim: Any) -> bool:
+    """Wait until an async claim is true."""
+    async with asyncio.timeout(WAIT_S):
+        while not await claim():  # noqa: ASYNC110 - what is waited for happens in another thread or process
+            await asyncio.sleep(0.02)
+    return True
+
+
+# --- listeners ------------------------------------------------------------------------------------------------------
+
+
+async def test_three_listeners(folder: Path) -> None:
+    """Each listener serves its own pages and nothing of the others'."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        token = await token_of(here)
+        data, health, admin = (f"http://{a}" for a in (here.listen, here.health_listen, here.admin_listen))
+
+        assert (200, "list") == ((found := await get(f"{data}/v1/models"))[0], found[1]["object"])
+        assert 200 == (await get(f"{health}/healthz"))[0] == (await get(f"{health}/readyz"))[0]
+        assert "handrail_" in (await get(f"{health}/metrics"))[1]
+        assert ["p"] == [d["name"] for d in (await get(f"{admin}/status", token))[1]["documents"]]
+        assert 200 == (await get(f"{admin}/coverage", token))[0]
+        assert 401 == (await get(f"{admin}/status"))[0]
+        assert [404] * 3 == [
+            (await get(url, token))[0] for url in (f"{data}/status", f"{health}/status", f"{admin}/v1/models")
+        ]
+
+
+async def test_models_are_told_one_by_one(folder: Path) -> None:
+    """A configured alias can be retrieved; an unknown one is a 404 in OpenAI's form."""
+    settings = await asyncio.to_thread(options, folder, "models: {large: {provider: model}}\n")
+    async with app.running(settings) as here:
+        assert "large" == (await get(f"{here.base_url}/models/large"))[1]["id"]
+        assert (404, "model_not_found") == ((no := await get(f"{here.base_url}/models/x"))[0], no[1]["error"]["code"])
+
+
+@pytest.mark.parametrize("key", ["listen", "health_listen", "admin_listen"])
+async def test_a_port_in_use_names_its_key(key: str, folder: Path) -> None:
+    """A listener that cannot open is a problem with its key and address, and nothing stays open."""
+    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    text = (CONFIG + "policies: [policy.yaml]\n").replace(f"\n{key}: 127.0.0.1:0", f"\n{key}: {address}")
+    await asyncio.to_thread((folder / "handrail.yaml").write_text, text)
+    settings = await asyncio.to_thread(options, folder)
+
+    with pytest.raises(ConfigError) as caught:
+        async with app.running(settings):
+            pass
+    server.close()
+
+    assert [f"{key}: cannot listen on {address}: Address already in use"] == caught.value.problems
+
+
+async def test_admin_token_file(folder: Path) -> None:
+    """The default token is made at the first start for its owner alone; a configured file is used as it is."""
+    first = await asyncio.to_thread(options, folder)
+    async with app.running(first) as here:
+        assert 0o600 == stat.S_IMODE((await asyncio.to_thread(here.admin_token_path.stat)).st_mode)
+        made = await token_of(here)
+    await asyncio.to_thread((folder / "own").write_text, "x" * 40)
+    second = await asyncio.to_thread(options, folder, "admin_token_file: own\n")
+    async with app.running(second) as here:
+        url = f"http://{here.admin_listen}/status"
+
+        assert [401, 200] == [(await get(url, token))[0] for token in (made, "x" * 40)]
+
+
+# --- state, telemetry -----------------------------------------------------------------------------------------------
+
+
+async def test_state_path(folder: Path) -> None:
+    """Records are kept in the file that the config names."""
+    settings = await asyncio.to_thread(options, folder, "state: {path: kept/records.db}\n")
+    async with app.running(settings) as here:
+        await ask(here)
+
+    with sqlite.Reader(str(folder / "kept" / "records.db")) as reader:
+        assert [State.COMPLETE] == [exchange.state for _, exchange in reader.tail(5)]
+
+
+async def test_what_a_dead_process_left_is_closed_at_the_start(folder: Path) -> None:
+    """A call that was dispatched by a process that died is on record as recovered when the next one starts."""
+    settings = await asyncio.to_thread(options, folder)
+    path = str(folder / ".handrail" / "handrail.sqlite")
+    target = Target(alias="a", provider="model", model="a")
+    left = Exchange(
+        id="ex_1",
+        started_ms=1,
+        endpoint="/v1/chat/completions",
+        caller=Caller(agent="agent", level=Level.EXECUTE, principal="local"),
+        session=Session(id="se_1"),
+        stream=False,
+        model_asked="a",
+        state=State.DISPATCHED,
+        attempts=(Attempt(number=1, reservation_id="ex_1:1", target=target, started_ms=1),),
+    )
+    async with sqlite.open(sqlite.Settings(path=path)) as store:
+        await store.dispatch(left)
+
+    async with app.running(settings):
+        pass
+
+    with sqlite.Reader(path) as reader:
+        found = reader.find("ex_1")
+        assert found
+        assert State.RECOVERED is found.state
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, threading.Event]]:
+    """Run an OTLP/HTTP collector that only notices whether anything came."""
+    came = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            came.set()
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", came
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("sample", "sent"), [(1.0, True), (0.0, False)])
+async def test_spans_are_sent(sample: float, sent: bool, folder: Path) -> None:
+    """With an endpoint a sampled call's spans have left when the process stops; with sample 0 none ever do."""
+    with collector() as (url, came):
+        more = f"telemetry: {{otlp_endpoint: '{url}', sample: {sample}}}\n"
+        settings = await asyncio.to_thread(options, folder, more)
+        async with app.running(settings) as here:
+            await ask(here)
+
+        assert sent is came.is_set()
+
+
+@pytest.mark.parametrize(("level", "told"), [("info", True), ("error", False)])
+async def test_log_level(level: str, told: bool, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reload is a line of level info: it is written from that level on."""
+    settings = await asyncio.to_thread(options, folder, f"telemetry: {{log_level: {level}}}\n")
+    async with app.running(settings) as here:
+        before = here.house.snapshot.revision
+        await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+        await until(lambda: _differs(here, before))
+
+    assert told is ('"reloaded"' in capsys.readouterr().err)
+
+
+async def _differs(here: app.Running, revision: str) -> bool:
+    return here.house.snapshot.revision != revision
+
+
+# --- reload ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_changed_policy_is_in_force(folder: Path) -> None:
+    """A changed file governs the next call without a restart."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        before = await ask(here)
+        await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+
+        assert "No." != before
+        assert await until(lambda: _says(here, "No."))
+
+
+async def _says(here: app.Running, text: str) -> bool:
+    return bool(text == await ask(here))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("policy.yaml", "kind: [", id="broken policy"),
+        pytest.param("policy.yaml", POLICY.replace("user_text", "user_txt"), id="bad CEL"),
+        pytest.param("handrail.yaml", "lisen: x\n", id="broken config"),
+        pytest.param("policy.yaml", None, id="deleted policy"),
+    ],
+)
+async def test_the_last_good_set_stays(name: str, text: str | None, folder: Path) -> None:
+    """A change that is wrong is refused, told in /status and /metrics, and cured by a right one."""
+    await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+    settings = await asyncio.to_thread(options, folder)
+    good = await asyncio.to_thread((folder / name).read_text)
+    async with app.running(settings) as here:
+        status = f"http://{here.admin_listen}/status"
+        token = await token_of(here)
+        await asyncio.to_thread((folder / name).unlink)
+        if text is not None:
+            await asyncio.to_thread((folder / name).write_text, text)
+
+        async def stale() -> bool:
+            return bool((await get(status, token))[1]["stale"])
+
+        async def cured() -> bool:
+            return not await stale()
+
+        assert await until(stale)
+        assert "No." == await ask(here)
+        assert "handrail_config_stale 1" in (await get(f"http://{here.health_listen}/metrics"))[1]
+        assert 200 == (await get(f"http://{here.health_listen}/readyz"))[0]
+        await asyncio.to_thread((folder / name).write_text, good)
+        assert await until(cured)
+
+
+async def test_rules_are_counted(folder: Path) -> None:
+    """/status says of each rule how often it matched."""
+    await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        token = await token_of(here)
+        await ask(here)
+
+        async def counted() -> bool:
+            (rule,) = (await get(f"http://{here.admin_listen}/status", token))[1]["rules"]
+            return bool(rule["matched"] == 1)
+
+        assert await until(counted)
+
+
+async def test_the_tokenizer_is_loaded_by_the_first_need(folder: Path) -> None:
+    """The first count is an estimate that starts the loading; a later one is a tokenizer's."""
+    estimator = app.LazyEstimator()
+
+    first = estimator.count("one two three")
+
+    assert (4, False) == first
+
+    async def exact() -> bool:
+        return estimator.count("one two three") == (3, True)
+
+    assert await until(exact)
+
+
+def test_a_config_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """A file that is not there, or is no text, is a problem with its name."""
+    (tmp_path / "b.yaml").write_bytes(b"\xff")
+
+    for name in ("a.yaml", "b.yaml"):
+        with pytest.raises(ConfigError) as caught:
+            app.read_config(app.Options(path=tmp_path / name))
+        assert name in caught.value.problems[0]
