@@ -5,7 +5,9 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Debian's own interpreter first: it is what a fresh machine has, so what is tested here is what runs there.
+PYTHON ?= $(shell for python in /usr/bin/python3.11 python3.11 python3; do \
+	"$$python" -c 'import ensurepip' 2>/dev/null && { command -v "$$python"; break; }; done)
 BIN := .venv/bin
 READY := .venv/.ready
 NODE := tests/e2e/node
@@ -72,7 +74,7 @@ clean:  ## forget everything set-up and the tests made
 # One package (forbiddenfruit, pure Python) exists only as source: it is built with the locked setuptools, nothing fetched.
 $(READY): requirements.lock pyproject.toml
 	@echo "== set-up: .venv from requirements.lock"
-	@test -n "$(PYTHON)" || { echo "No python3 found: install Python 3.11 or newer with its venv module." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No python3 with its venv module found: install Python 3.11 or newer and, on Debian, python3-venv." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Handrail needs Python 3.11 or newer; set PYTHON=")'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@awk '/^[a-z]/ { wanted = /^(setuptools|uv)==/ } wanted' requirements.lock > .venv/bootstrap.lock
