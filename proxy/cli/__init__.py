@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         count = len(error.problems)
-        print(f"handrail: {count} problem{'s' * (count != 1)}; nothing was started", file=sys.stderr)
+        fate = "; nothing was started" if chosen.command == "serve" else ""
+        print(f"handrail: {count} problem{'s' * (count != 1)}{fate}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

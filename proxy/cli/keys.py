@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import secrets
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,10 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Print a new key, once, and the entry to put into the keys file."""
+    """Print a new key, once, and its entry for the keys file; raise ConfigError for a name that cannot be in one."""
     text, digest = identity.new_key(secrets.token_bytes(identity.RANDOM_BYTES))
+    entry = f"- {{name: {json.dumps(chosen.name)}, sha256: {digest}}}"
+    identity.load_keys(entry, f"`handrail keys {chosen.name}`")
     print(f"key (shown once, give it to {chosen.name}): {text}")
-    print(f"entry for the keys file:\n- {{name: {chosen.name}, sha256: {digest}}}")
+    print(f"entry for the keys file:\n{entry}")
     return 0

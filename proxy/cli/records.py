@@ -17,6 +17,7 @@ import msgspec
 from proxy import app
 from proxy.accounting import format_usd
 from proxy.cli.paint import paint, rows
+from proxy.errors import ConfigError
 from proxy.stores.sqlite import Reader
 from proxy.terms import Attempt, Cost, Decision, Exchange, GuardResult, State, Verdict
 
@@ -74,10 +75,15 @@ def run_explain(chosen: argparse.Namespace) -> int:
 
 
 def _reader(chosen: argparse.Namespace) -> Reader:
-    if chosen.state:
-        return Reader(str(chosen.state))
-    loaded = app.read_config(app.Options(path=chosen.config, environment=dict(os.environ)))
-    return Reader(str(loaded.folder / loaded.config.state.path))
+    path = chosen.state or _state_of(chosen.config)
+    if not path.exists():
+        raise ConfigError([f"{path}: there are no records yet; `handrail serve` writes them"])
+    return Reader(str(path))
+
+
+def _state_of(config: Path | None) -> Path:
+    loaded = app.read_config(app.Options(path=config, environment=dict(os.environ)))
+    return loaded.folder / loaded.config.state.path
 
 
 def _as_json(exchange: Exchange) -> str:

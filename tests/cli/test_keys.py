@@ -20,3 +20,9 @@ def test_a_new_key_is_known_by_its_entry(capsys: pytest.CaptureFixture[str]) -> 
     assert key
     assert known.sha256 == digest_of(key[0])
     assert key[0] not in entry
+
+
+def test_a_name_that_no_keys_file_takes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """No key is shown whose entry would not load."""
+    assert 2 == main(["keys", "web, expires: 2000-01-01"])
+    assert ("", True) == ((said := capsys.readouterr()).out, "$.name" in said.err)

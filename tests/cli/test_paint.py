@@ -1,7 +1,7 @@
 """Owns the proof of proxy/cli/paint.py: colours only where somebody sees them."""
 
+import contextlib
 import io
-import sys
 
 import pytest
 
@@ -32,9 +32,11 @@ def test_colours_are_for_terminals(
     monkeypatch.delenv("NO_COLOR", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "stdout", stream)
 
-    assert expected == paint("x", "red")
+    with contextlib.redirect_stdout(stream):
+        painted = paint("x", "red")
+
+    assert expected == painted
 
 
 def test_rows_line_up_and_empty_ones_are_left_out() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-import time
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ from proxy.terms import (
     Verdict,
 )
 
+WAIT_S = 20.0
 LARGE = Target(alias="large", provider="openai", model="gpt-5")
 SMALL = Target(alias="small", provider="openai", model="gpt-5-nano")
 DECISION = Decision(
@@ -169,31 +170,26 @@ def test_tail_lists_what_was_recorded(state: Path, capsys: pytest.CaptureFixture
 
 
 def test_tail_without_records_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is not there is a problem with its name."""
-    assert 2 == main(["tail", "--state", str(tmp_path / "gone.sqlite")])
-    assert "gone.sqlite" in capsys.readouterr().err
+    """A file that is not there is a problem with its name, and what writes it."""
+    path = tmp_path / "gone.sqlite"
+
+    assert 2 == main(["tail", "--state", str(path)])
+    assert [f"{path}: there are no records yet; `handrail serve` writes them", "handrail: 1 problem"] == (
+        capsys.readouterr().err.splitlines()
+    )
 
 
-def test_tail_follows(state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tail_follows(state: Path) -> None:
     """With --follow a call that is recorded later is printed too, until somebody interrupts."""
-    polls = iter(range(3))
+    command = (sys.executable, "-m", "proxy", "tail", "--follow", "--json", "--state", str(state))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout
+    first = await asyncio.wait_for(process.stdout.readline(), WAIT_S)
+    async with sqlite.open(sqlite.Settings(path=str(state))) as store:
+        store.finish(replace(EXCHANGE, id="ex_2", decisions=()))
 
-    def poll(seconds: float) -> None:
-        if next(polls, None) is None:
-            raise KeyboardInterrupt
-        thread = threading.Thread(target=_write, args=(state, f"ex_later{time.perf_counter_ns()}"))
-        thread.start()
-        thread.join()
+    second = await asyncio.wait_for(process.stdout.readline(), WAIT_S)
+    process.send_signal(signal.SIGINT)
 
-    monkeypatch.setattr(time, "sleep", poll)
-
-    assert 130 == main(["tail", "--follow"])
-    assert 4 == len(capsys.readouterr().out.splitlines())
-
-
-def _write(path: Path, name: str) -> None:
-    async def write() -> None:
-        async with sqlite.open(sqlite.Settings(path=str(path))) as store:
-            store.finish(replace(EXCHANGE, id=name, decisions=()))
-
-    asyncio.run(write())
+    assert ["ex_1", "ex_2"] == [json.loads(line)["id"] for line in (first, second)]
+    assert 130 == await asyncio.wait_for(process.wait(), WAIT_S)
