@@ -138,6 +138,11 @@ class _Whole:
         return [delta], End()
 
 
+def _readable(last: Event) -> bool:
+    """Tell an event that only lacks its blank line from half of one."""
+    return last.data is not None and (last.data.startswith(DONE) or openai_json.parse(last.data) is not None)
+
+
 class _Stream:
     """Reads a streamed reply event by event."""
 
@@ -159,7 +164,7 @@ class _Stream:
         deltas: list[Delta] = []
         if self._events.overflowed:
             return [], _broken("event_too_large", "The provider sent an event that is too large to be judged.")
-        if last := self._events.close():
+        if (last := self._events.close()) and _readable(last):
             self._read(last, deltas)
         if self._fault:
             return [], self._fault

@@ -220,6 +220,22 @@ def test_an_unfinished_event_does_not_leave() -> None:
     assert TEXT == b"".join(delta.frame for delta in deltas)
 
 
+@pytest.mark.parametrize("half", [b'data: {"choices":[],"usa', b"data: [DON", b"dat", b": bye"])
+def test_half_an_event_after_the_reply_does_not_leave(half: bytes) -> None:
+    """A reply that is complete ends before half an event, which no client could read and might be hidden usage."""
+    deltas, ended = decoded(TEXT + half, PROVIDER.decoder(request(), {}))
+
+    assert (TEXT, End()) == (b"".join(delta.frame for delta in deltas), ended)
+
+
+@pytest.mark.parametrize("last", [b"data: [DONE]", b'data: {"choices":[],"usage":{}}\n'], ids=["DONE", "usage"])
+def test_a_last_event_may_lack_its_blank_line(last: bytes) -> None:
+    """Some vendors end the stream without one: an event that can be read is one."""
+    deltas, ended = decoded(TEXT + last, PROVIDER.decoder(request(), {}))
+
+    assert (TEXT + last, End()) == (b"".join(delta.frame for delta in deltas), ended)
+
+
 def test_all_choices_must_finish() -> None:
     """One finish reason of two is a cut stream."""
     deltas, ended = decoded(TEXT, PROVIDER.decoder(request(choices=2), {}))
