@@ -1,0 +1,141 @@
+"""Owns the proof of proxy/pipeline/books.py: quotes, holds, costs and settlements beyond the walks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from proxy.accounting import ENDLESS
+from proxy.terms import Head, State, UsageSource
+from tests.fakes import Script
+from tests.walking import CONFIG, Walked, compiled
+
+ASK = {"model": "large", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 100}
+REPLY = (
+    b'{"id":"c","model":"large","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},'
+    b'"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":5}}'
+)
+POLICY = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  spend: [SPEND]
+"""
+
+
+async def walked(tmp_path: Path, spend: str, *scripts: Script, text: str = CONFIG) -> Walked:
+    """Make a house with one spend limit."""
+    snapshot = await asyncio.to_thread(compiled, text, POLICY.replace("SPEND", spend), tmp_path)
+    return Walked(*scripts, snapshot=snapshot)
+
+
+def status(head: Head | None) -> int:
+    """Return a reply's status."""
+    return head.status if head else 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [pytest.param("0.0005", 429, id="too dear"), pytest.param("0.01", 200, id="within")]
+)
+async def test_a_limit_on_one_call_is_held_against_its_ceiling(limit: str, expected: int, tmp_path: Path) -> None:
+    """Scope `request` compares the most that the call can cost with the limit, and keeps no counter."""
+    house = await walked(tmp_path, f"{{id: one, scope: request, limitUSD: {limit}}}", Script(chunks=(REPLY,)))
+
+    outcome = await house.call(ASK)
+
+    (exchange,) = house.seen
+    assert expected == status(outcome.head)
+    assert all(not scope.startswith("request") for attempt in exchange.attempts for scope, _ in attempt.counters)
+
+
+async def test_what_was_held_is_given_back(tmp_path: Path) -> None:
+    """After the call the counters hold what it cost, and nothing stays reserved."""
+    house = await walked(tmp_path, "{id: c, scope: conversation, limitUSD: 1}", Script(chunks=(REPLY,)))
+    await house.call(ASK, headers={"x-handrail-session": "s"})
+    (exchange,) = house.seen
+
+    (total,) = await house.store.totals([(f"conversation:{exchange.session.id}", ENDLESS)])
+
+    assert (70_000, 0, 15, 1) == (total.nanousd, total.reserved_nanousd, total.tokens, total.calls)
+    assert exchange.attempts[0].held_nanousd > 70_000
+
+
+async def test_spend_is_a_fact_for_policy(tmp_path: Path) -> None:
+    """A rule reads the ceiling of this call and what the conversation has spent before."""
+    rules = """
+  rules:
+    - id: est
+      phase: request
+      when: spend.request.max_usd > 0.001 && spend.request.est_usd > 0.0
+      action: annotate
+      annotations: {dear: "yes"}
+    - {id: spent, phase: request, when: 'spend.conversation.calls > 0', action: deny, message: again}
+"""
+    policy = POLICY.replace("  spend: [SPEND]\n", "") + rules.removeprefix("\n")
+    snapshot = await asyncio.to_thread(compiled, CONFIG, policy, tmp_path)
+    house = Walked(Script(chunks=(REPLY,)), snapshot=snapshot)
+    for _ in range(2):
+        await house.call(ASK, headers={"x-handrail-session": "s"})
+
+    first, second = house.seen
+    assert ({"dear": "yes"}, State.COMPLETE, State.DENIED) == (
+        dict(first.decisions[0].annotations), first.state, second.state,
+    )  # fmt: skip
+
+
+async def test_a_call_without_a_bound_is_not_held_for(tmp_path: Path) -> None:
+    """Where input has no bound and no context is known, a spend limit cannot be kept, so the call is refused."""
+    audio = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    body = {**ASK, "messages": [{"role": "user", "content": [audio]}]}
+    house = await walked(tmp_path, "{id: c, scope: conversation, limitUSD: 1}")
+
+    outcome = await house.call(body)
+
+    assert (503, "cost_unbounded") == (status(outcome.head), house.seen[0].error)
+
+
+async def test_an_unknown_price_cannot_be_held_for(tmp_path: Path) -> None:
+    """Even under `unknown_price: mark` a call without a price is refused where a spend limit applies."""
+    text = CONFIG + "unknown_price: mark\n"
+    house = await walked(tmp_path, "{id: c, scope: conversation, limitUSD: 1}", text=text)
+
+    outcome = await house.call({**ASK, "model": "nobody-knows"})
+
+    assert (503, "price_unknown") == (status(outcome.head), house.seen[0].error)
+
+
+async def test_a_limit_can_speak_to_the_customer(tmp_path: Path) -> None:
+    """With `onDeny: reply` a limit without room is answered by its message instead of a 429."""
+    spend = "{id: c, scope: conversation, limitUSD: 0.0001, onDeny: reply, message: Enough for today.}"
+    house = await walked(tmp_path, spend)
+
+    outcome = await house.call(ASK)
+
+    assert (200, True) == (status(outcome.head), b"Enough for today." in outcome.body)
+    assert ("budget", 0) == (house.seen[0].decisions[0].reason, len(house.seen[0].attempts))
+
+
+async def test_a_timeout_before_the_head_is_not_taken_to_be_free() -> None:
+    """The provider may have worked on what it did not answer in time: it is booked by an estimate."""
+    house = Walked(Script(refuse="first_byte_timeout"))
+
+    await house.call(ASK)
+
+    (attempt,) = house.seen[0].attempts
+    assert (UsageSource.BYTES, True) == (attempt.usage.source, attempt.cost.estimated)
+    assert (attempt.cost.nanousd or 0) > 0
+
+
+async def test_a_faulty_target_rests_and_the_next_takes_over() -> None:
+    """After five faults in a row a target is passed by, and the record says why."""
+    busy = [Script(refuse="connect_failed") for _ in range(5)]
+    house = Walked(*(script for one in busy for script in (one, Script(chunks=(REPLY,)))), Script(chunks=(REPLY,)))
+    for _ in range(6):
+        await house.call({**ASK, "model": "both"})
+
+    route = house.seen[-1].route
+    assert route
+    assert ("asked; large is unhealthy", "small") == (route.reason, route.targets[0].alias)
