@@ -270,7 +270,7 @@ class RuleHit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a route verdict sends a call: to an alias or pool, or to the cheapest capable target that has all `tags`."""
+    """Where a route verdict sends a call: an alias or pool, or the cheapest capable target that has all `tags`."""
 
     to: str = ""
     cheapest: bool = False
