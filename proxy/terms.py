@@ -28,7 +28,7 @@ class Level(enum.StrEnum):
     @property
     def rank(self) -> int:
         """Order the levels: 1 is assist, 3 is operate."""
-        return list(Level).index(self) + 1
+        return _RANKS[self]
 
 
 class Phase(enum.StrEnum):
@@ -51,7 +51,11 @@ class Verdict(enum.StrEnum):
     @property
     def weight(self) -> int:
         """Order the verdicts: the heaviest of all matched rules wins."""
-        return list(Verdict).index(self)
+        return _WEIGHTS[self]
+
+
+_RANKS = {level: rank for rank, level in enumerate(Level, 1)}
+_WEIGHTS = {verdict: weight for weight, verdict in enumerate(Verdict)}
 
 
 class Mode(enum.StrEnum):

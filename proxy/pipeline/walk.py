@@ -80,7 +80,7 @@ class Walk:
         self.facts = Facts(
             at_ms=draft.at_ms, caller=caller, request=request, session=draft.session, headers=self._visible()
         )
-        if any(self.policies.reads(phase, ("spend",)) for phase in Phase):
+        if self.policies.reads_spend:
             asked = self.snapshot.table.asked(request.model)[0]
             self.facts = replace(self.facts, spend=await self.books.spend(asked))
 
@@ -113,7 +113,8 @@ class Walk:
         decision = self.policies.decide(phase, facts, name)
         self.draft.policy_ms += clock.monotonic_ms() - began
         self.draft.decisions.append(decision)
-        self.verdict = max(self.verdict, decision.verdict, key=lambda verdict: verdict.weight)
+        if decision.verdict.weight > self.verdict.weight:
+            self.verdict = decision.verdict
         dropped_only = phase is Phase.TOOL_CALL and decision.on_deny is OnDeny.REPLY
         if decision.verdict is Verdict.DENY and not dropped_only:
             raise Denied(decision)

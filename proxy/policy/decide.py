@@ -73,6 +73,8 @@ class PolicySet:
         self._window_key = window_key
         self._units = {p: tuple(c.units[p] for c in policies if p in c.units) for p in Phase}
         self._reads = {p: frozenset[Reference]().union(*(unit.reads for unit in self._units[p])) for p in Phase}
+        self._asked = frozenset(p for p, units in self._units.items() if any(unit.checks for unit in units))
+        self._guards = {p: tuple(sorted({path[1] for path in self._reads[p] if path[0] == "guards"})) for p in Phase}
         self._caps = tuple(policy for policy in policies if policy.caps)
         checks = [check for units in self._units.values() for unit in units for check in unit.checks]
         self.holds_response = any(check.rule.hold for check in checks)
@@ -80,6 +82,8 @@ class PolicySet:
         headers = {path[2] for paths in self._reads.values() for path in paths if path[:2] == ("request", "headers")}
         self.visible_headers = frozenset(headers)
         """Lower-cased names of the request headers that rules read; Facts.headers needs no others."""
+        self.reads_spend = any(self.reads(phase, ("spend",)) for phase in Phase)
+        """Some rule reads Facts.spend."""
         self._narrowed: dict[tuple[str, str, str], PolicySet] = {}
         self._subsets: dict[tuple[str, ...], PolicySet] = {}
 
@@ -105,11 +109,11 @@ class PolicySet:
 
     def has(self, phase: Phase) -> bool:
         """Say whether any rule is asked at this phase."""
-        return any(unit.checks for unit in self._units[phase])
+        return phase in self._asked
 
     def guards_needed(self, phase: Phase) -> tuple[str, ...]:
         """Return the names of the guards whose results the phase's rules read."""
-        return tuple(sorted({path[1] for path in self._reads[phase] if path[0] == "guards"}))
+        return self._guards[phase]
 
     def reads(self, phase: Phase, path: Reference) -> bool:
         """Say whether a rule of the phase reads this fact or a part of it, e.g. `("spend", "agent")`."""
