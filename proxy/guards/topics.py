@@ -15,7 +15,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import pairwise
-from operator import add
 from typing import Any
 
 from proxy.documents import Problems, Source, check, read
@@ -75,6 +74,9 @@ class Topics:
         self.labels = (*examples, *(() if OTHER in examples else (OTHER,)))
         self._topics = tuple(examples)
         self._vectors = _learned([_counted(said) for said in examples.values()])
+        # What a feature says that occurs in no example: nothing, but a pair makes the text longer.
+        self._nothing: Vector = [0.0] * (len(self._topics) + 1)
+        self._pair_of_nothing: Vector = [*self._nothing[1:], PAIR_WEIGHT]
         self._words: dict[str, Vector] = {}
 
     def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
@@ -90,10 +92,8 @@ class Topics:
     def _topic(self, text: str) -> tuple[str, float]:
         """Return the likeliest topic and its probability."""
         words = _words(text)
-        total = [0.0] * (len(self._topics) + 1)
-        for vector in (*map(self._of_word, words), *map(self._of_pair, words, words[1:])):
-            total = list(map(add, total, vector))
-        *scores, weight = total
+        vectors = (*map(self._of_word, words), *map(self._of_pair, words, words[1:]))
+        *scores, weight = map(sum, zip(*vectors, self._nothing, strict=True))
         best, flattening = max(scores), (1 + weight) ** FLATTENING
         mass = sum(math.exp((score - best) / flattening) for score in scores)
         return self._topics[scores.index(best)], 1 / mass
@@ -106,16 +106,12 @@ class Topics:
                 self._words.clear()
             features = list(_of_word(word))
             vectors = [self._vectors[feature] for feature, _ in features if feature in self._vectors]
-            self._words[word] = known = [*map(sum, zip(*vectors, self._silent(0.0), strict=True))]
+            self._words[word] = known = [*map(sum, zip(*vectors, self._nothing, strict=True))]
             known[-1] = sum(weight for _, weight in features)
         return known
 
     def _of_pair(self, first: str, second: str) -> Vector:
-        return self._vectors.get(f"{first} {second}") or self._silent(PAIR_WEIGHT)
-
-    def _silent(self, weight: float) -> Vector:
-        """Return what a feature says that occurs in no example: nothing, but it makes the text longer."""
-        return [*[0.0] * len(self._topics), weight]
+        return self._vectors.get(f"{first} {second}", self._pair_of_nothing)
 
 
 def _learned(counts: Sequence[Mapping[str, float]]) -> dict[str, Vector]:
