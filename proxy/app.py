@@ -55,7 +55,7 @@ class RandomIds:
 
     def new(self, prefix: str) -> str:
         """Return `prefix_` and 32 hexadecimal digits."""
-        return f"{prefix}_{secrets.token_hex(16)}"
+        return f"{prefix}_{os.urandom(16).hex()}"
 
 
 class LazyEstimator:
