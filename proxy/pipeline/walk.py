@@ -302,6 +302,9 @@ class Walk:
         """Queue the record and every settlement; never awaits, so that nothing can interrupt it."""
         if client.gone and self.draft.state is not State.DENIED:
             self.draft.ends(State.CLIENT_GONE, 499, self.draft.error)
+        elif not self.draft.status:
+            # Nothing has ended it and the client is still there: Handrail itself gave it up, as at shutdown.
+            self.draft.ends(State.FAULT, 503, "abandoned")
         exchange = self.draft.exchange(self.house.clock.monotonic_ms(), self.snapshot.guards)
         if self.draft.caller.principal:
             # What nobody authenticated for is counted, not recorded: strangers must not fill the disk.

@@ -104,19 +104,20 @@ async def test_ending_given_up() -> None:
 
     await walked.call(STREAM, leave_after=2)
 
-    exchange = check_books(walked, State.CLIENT_GONE, [State.FAULT])
+    exchange = check_books(walked, State.FAULT, [State.FAULT])
     assert ("abandoned", True) == (exchange.attempts[0].error, exchange.cost.estimated)
 
 
 async def test_ending_cancelled() -> None:
-    """A cancelled walk, as at shutdown, closes the provider, settles and records."""
+    """A cancelled walk, as at shutdown, closes the provider, settles and records, and does not blame the client."""
     walked = Walked(Script(headers=HEAD, chunks=(HELLO,), fail="hang"))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(walked.call(STREAM))
         await walked.upstream.hung.wait()
         task.cancel()
 
-    check_books(walked, State.CLIENT_GONE, [State.FAULT])
+    exchange = check_books(walked, State.FAULT, [State.FAULT])
+    assert (503, "abandoned") == (exchange.status, exchange.error)
 
 
 @pytest.mark.parametrize("left", range(1, 6))
