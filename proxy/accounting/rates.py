@@ -56,6 +56,8 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
 
     def dearest(self, input_tokens: int) -> int:
         """Return the highest rate that a request with at most this much input can meet."""
+        if not self.tiers:
+            return self.base
         return max([self.base, *(rate for threshold, rate in self.tiers if input_tokens > threshold)])
 
 
@@ -112,7 +114,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
             if tokens > 0:
                 if names[0] not in self.rates:
                     return None
-                units += tokens * max(self.rates[name].dearest(input_tokens) for name in names if name in self.rates)
+                units += tokens * max([self.rates[name].dearest(input_tokens) for name in names if name in self.rates])
         return _round_up(units)
 
     def _side(self, depth: int, whole: tuple[str, int], *parts: tuple[str, int]) -> tuple[int | None, bool]:
@@ -121,6 +123,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         name, total = whole
         left, units, sure = total, 0, total >= 0
         for part, tokens in parts:
+            if not tokens:
+                continue
             sure = sure and 0 <= tokens <= total
             if tokens > 0 and part in self.rates:
                 left -= tokens
@@ -133,8 +137,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         return units + left * self.rates[name].at(depth), sure and not self._hides_dearer(name, depth)
 
     def _hides_dearer(self, name: str, depth: int) -> bool:
-        rate = self.rates[name].at(depth)
-        return any(self.rates[other].at(depth) > rate for other in _UNSEEN.get(name, ()) if other in self.rates)
+        unseen = [self.rates[other] for other in _UNSEEN.get(name, ()) if other in self.rates]
+        return any(rate.at(depth) > self.rates[name].at(depth) for rate in unseen) if unseen else False
 
 
 def _round_up(units: int) -> int:
