@@ -57,10 +57,10 @@ def _function(name: str, translate: Callable[[str], str]) -> Function:
         return Pattern(translate(pattern), _PREPARED_BYTES) if isinstance(pattern, str) else pattern
 
     def call(budget: Budget, text: Any, pattern: Any) -> bool:
-        if kind_of(text) != "string" or (type(pattern) is not Pattern and kind_of(pattern) != "string"):
-            raise no_overload(name, kind_of(text), kind_of(pattern))
-        if type(pattern) is Pattern:
+        if type(pattern) is Pattern and kind_of(text) == "string":
             return pattern.found(budget, text)
+        if kind_of(text) != "string" or kind_of(pattern) != "string":
+            raise no_overload(name, kind_of(text), kind_of(pattern))
         budget.charge(500 + 10 * len(pattern))
         return Pattern(translate(pattern), _COMPUTED_BYTES).found(budget, text)
 
