@@ -57,7 +57,11 @@ class History:
 
 def _canonical(message: Message) -> bytes:
     # Lengths are written before texts, so that no two different messages have the same bytes.
-    fields = [message.role, message.text, message.tool_call_id]
+    text = _sized(message.role, message.text, message.tool_call_id)
     for call in message.tool_calls:
-        fields += (call.id, call.name, call.arguments)
-    return "".join(f"{len(field)}:{field}" for field in fields).encode() + b"\n"
+        text += _sized(call.id, call.name, call.arguments)
+    return f"{text}\n".encode()
+
+
+def _sized(first: str, second: str, third: str) -> str:
+    return f"{len(first)}:{first}{len(second)}:{second}{len(third)}:{third}"

@@ -128,7 +128,7 @@ class Books:
         self._house.open_holds.add(attempt.reservation_id)
         if limits:
             await self._hold(attempt, limits)
-        draft.sent_digest = recording.digest(call.body)
+        draft.sent_digest = draft.input_digest if call.body is self.request.raw else recording.digest(call.body)
         record = draft.exchange(self._house.clock.monotonic_ms())
         sent = (*draft.attempts[:-1], attempt)
         await self._house.records.dispatch(replace(record, state=State.DISPATCHED, attempts=sent))
