@@ -40,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add(commands)
     chosen = parser.parse_args(arguments)
     try:
-        return int(chosen.run(chosen))
+        status = int(chosen.run(chosen))
+        # Here, and not at interpreter exit: a reader that has left must be noticed where it is understood.
+        sys.stdout.flush()
+        return status
     except (ConfigError, PolicyProblems) as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
