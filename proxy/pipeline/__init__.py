@@ -37,8 +37,8 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
 
 async def relay(walk: Walk) -> AsyncGenerator[Part, None]:
     """Send the call to one target after another until one has answered; nothing is tried again after the first byte."""
-    targets = walk.targets()
-    for number, target in enumerate(targets, 1):
+    fault: Fault | None = None
+    for number, target in enumerate(walk.targets(), 1):
         fault = None
         async with aclosing(attempt(walk, target, number)) as parts:
             async for part in parts:
@@ -46,12 +46,10 @@ async def relay(walk: Walk) -> AsyncGenerator[Part, None]:
                     fault = part
                 else:
                     yield part
-        if fault is None:
-            return
-        if not fault.retryable or number == len(targets):
-            for part in walk.pass_fault(fault):
-                yield part
-            return
+        if fault is None or not fault.retryable:
+            break
+    for part in walk.pass_fault(fault) if fault else ():
+        yield part
 
 
 async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Part, None]:

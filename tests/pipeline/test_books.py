@@ -107,6 +107,18 @@ async def test_an_unknown_price_cannot_be_held_for(tmp_path: Path) -> None:
     assert (503, "price_unknown") == (status(outcome.head), house.seen[0].error)
 
 
+async def test_spend_facts_without_a_price_are_missing(tmp_path: Path) -> None:
+    """What nobody knows the price of has no estimate: reading it fails, and the rule's onError says what follows."""
+    rules = "  rules: [{id: r, phase: request, when: spend.request.est_usd > 1.0, action: deny}]\n"
+    policy = POLICY.replace("  spend: [SPEND]\n", rules)
+    snapshot = await asyncio.to_thread(compiled, CONFIG, policy, tmp_path)
+    house = Walked(snapshot=snapshot)
+
+    await house.call({**ASK, "model": "nobody-knows"})
+
+    assert ("policy_error", State.DENIED) == (house.seen[0].decisions[0].reason, house.seen[0].state)
+
+
 async def test_a_limit_can_speak_to_the_customer(tmp_path: Path) -> None:
     """With `onDeny: reply` a limit without room is answered by its message instead of a 429."""
     spend = "{id: c, scope: conversation, limitUSD: 0.0001, onDeny: reply, message: Enough for today.}"

@@ -228,3 +228,55 @@ async def test_attempts_are_capped() -> None:
     await walked.call({**ASK, "model": "both"})
 
     check_books(walked, State.FAULT, [State.FAULT])
+
+
+class Watching:
+    """A guard that finds every text, and remembers it."""
+
+    name, version, labels, lookbehind, lookahead = "topics", "1", ("x", "y"), 0, 0
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
+        """Find the text."""
+        self.texts.append(text)
+        return [Finding(guard="topics", label="y", end=len(text))]
+
+
+EVERYWHERE = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  rules:
+    - {id: a, phase: request, when: 'guards.topics.label == "x"', action: deny, message: no}
+    - {id: b, phase: tool_call, when: 'guards.topics.label == "x"', action: deny, message: no}
+    - {id: c, phase: response, when: 'guards.topics.label == "x"', action: deny, message: no}
+"""
+
+
+async def test_guards_read_what_their_phase_is_about(tmp_path: Path) -> None:
+    """A guard scans the customer's words, then the arguments of a tool call, then the words of the reply."""
+    (tmp_path / "topics.yaml").write_text(TOPICS)
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}}
+    message = {"role": "assistant", "content": "Let me see.", "tool_calls": [call]}
+    reply = {"model": "large", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    snapshot = await asyncio.to_thread(compiled, CONFIG, EVERYWHERE, tmp_path)
+    walked, guard = Walked(Script(chunks=(json.dumps(reply).encode(),)), snapshot=snapshot), Watching()
+    walked.house.snapshot = replace(snapshot, guards={"topics": guard})
+
+    await walked.call(ASK)
+
+    check_books(walked, State.COMPLETE, [State.COMPLETE])
+    assert ["Hi", '{"a": 1}', "Let me see."] == guard.texts
+
+
+async def test_a_reply_without_choices_passes() -> None:
+    """A reply that says nothing has nothing to judge, and no next call is found by it."""
+    body = b'{"id":"c","model":"large","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":0}}'
+    walked = Walked(Script(chunks=(body,)))
+
+    outcome = await walked.call(ASK)
+
+    assert (body, "") == (outcome.body, check_books(walked, State.COMPLETE, [State.COMPLETE]).prefix)
