@@ -236,13 +236,13 @@ class Seat:
 async def run(folder: Path, kills: int, seed: int) -> list[str]:
     """Kill under load, then let the last processes clean up; print what was done, return what does not add up."""
     dice = random.Random(seed)  # noqa: S311 - a schedule, not a secret
-    provider = Provider(random.Random(seed + 1))  # noqa: S311
+    provider = Provider(random.Random(seed + 1))  # noqa: S311 - the same
     (folder / "policy.yaml").write_text(POLICY)
     over: set[str] = set()
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(provider.serving())
         seats = [Seat(folder, number, port) for number in range(PROCESSES)]
-        load = Load([seat.socket for seat in seats], random.Random(seed + 2))  # noqa: S311
+        load = Load([seat.socket for seat in seats], random.Random(seed + 2))  # noqa: S311 - the same
         for seat in seats:
             await seat.start()
         for seat in seats:
