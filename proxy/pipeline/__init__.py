@@ -24,7 +24,7 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
     walk = Walk(house, raw)
     try:
         await walk.enter()
-        walk.choose(await walk.check(Phase.REQUEST))
+        walk.choose(walk.check(Phase.REQUEST))
         async with aclosing(relay(walk)) as parts:
             async for part in parts:
                 yield part
@@ -78,9 +78,8 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
         end = End() if walk.ended else _fault(error)
     finally:
         walk.books.close(end, walk.usage, gate.replies())
-    async with aclosing(walk.judge(gate, end)) as parts:
-        async for part in parts:
-            yield part
+    for part in walk.judge(gate, end):
+        yield part
 
 
 ABANDONED = Fault(status=499, type="client_gone", code="abandoned", message="The call was given up before its end.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -99,7 +99,7 @@ class Walk:
 
     # --- policy -----------------------------------------------------------------------------------------------------
 
-    async def check(self, phase: Phase, *, subject: str = "", facts: Facts | None = None) -> Decision:
+    def check(self, phase: Phase, *, subject: str = "", facts: Facts | None = None) -> Decision:
         """Run the guards that this phase's rules read, then ask policy; put the decision on record.
 
         Raises Denied, except for a tool call under `onDeny: reply`: that one is only taken out of the reply.
@@ -220,7 +220,7 @@ class Walk:
             },
         )
 
-    async def judge(self, gate: Gate, end: End | Fault) -> AsyncGenerator[Part, None]:
+    def judge(self, gate: Gate, end: End | Fault) -> Iterator[Part]:
         """Decide on the tool calls and the message, then let what was held go, or say something else in its place."""
         if isinstance(end, Fault):
             if self.begun:
@@ -232,20 +232,19 @@ class Walk:
         drop: dict[tuple[int, int], str] = {}
         replies = []
         for reply in gate.replies():
-            kept = await self._judge_calls(reply, drop)
-            await self.check(Phase.RESPONSE, subject=str(reply.choice), facts=replace(self.facts, response=kept))
+            kept = self._judge_calls(reply, drop)
+            self.check(Phase.RESPONSE, subject=str(reply.choice), facts=replace(self.facts, response=kept))
             replies.append(kept)
         self.draft.hold_ms = self.house.clock.monotonic_ms() - began
         self._completes(replies)
-        for part in self.release(gate.release(drop)):
-            yield part
+        yield from self.release(gate.release(drop))
         yield end
 
-    async def _judge_calls(self, reply: Reply, drop: dict[tuple[int, int], str]) -> Reply:
+    def _judge_calls(self, reply: Reply, drop: dict[tuple[int, int], str]) -> Reply:
         kept, said = [], ""
         for call in reply.tool_calls:
             facts = replace(self.facts, tool=call, response=reply)
-            decision = await self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
+            decision = self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
             if decision.verdict is Verdict.DENY:
                 drop[reply.choice, call.index] = decision.message
                 said = said or decision.message
