@@ -58,6 +58,7 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
     request = walk.bounded(target)
     call = provider.encode(request, target)
     await walk.books.reserve(target, number, call)
+    walk.starts()
     gate = Gate(hold=walk.policies.holds_response)
     end: End | Fault = ABANDONED
     try:

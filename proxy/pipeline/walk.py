@@ -171,6 +171,10 @@ class Walk:
 
     # --- reply side -------------------------------------------------------------------------------------------------
 
+    def starts(self) -> None:
+        """Begin an attempt: what the one before used and ended with is not its own."""
+        self.usage, self.ended = None, False
+
     def hears(self, reply: UpstreamReply) -> None:
         """Keep what the provider's head says; only a reply with status 2xx is billed."""
         self.reply_headers = {

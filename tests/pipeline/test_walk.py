@@ -280,3 +280,33 @@ async def test_a_reply_without_choices_passes() -> None:
     outcome = await walked.call(ASK)
 
     assert (body, "") == (outcome.body, check_books(walked, State.COMPLETE, [State.COMPLETE]).prefix)
+
+
+async def test_an_attempt_takes_nothing_from_the_one_before() -> None:
+    """A call that hangs after another target refused it is booked by an estimate: the refusal's zero is not its own."""
+    walked = Walked(Script(status=429), Script(refuse="first_byte_timeout"))
+
+    await walked.call({**ASK, "model": "both"})
+
+    refused, hung = check_books(walked, State.FAULT, [State.FAULT, State.FAULT]).attempts
+    assert (0, 0) == (refused.usage.input_tokens, refused.cost.nanousd)
+    assert (UsageSource.BYTES, True) == (hung.usage.source, (hung.cost.nanousd or 0) > 0)
+
+
+async def test_an_end_marker_ends_its_own_attempt_only(tmp_path: Path) -> None:
+    """A stream that breaks is cut, though the attempt before it had shown an end marker."""
+    policy = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  rules: [{id: held, phase: response, when: 'response.text == "x"', action: deny}]
+"""
+    broken = Script(headers=HEAD, chunks=(HELLO, DONE, b'data: {"error":{"message":"late"}}\n\n'))
+    cut = Script(headers=HEAD, chunks=(HELLO,), fail="stream_cut")
+    walked = Walked(broken, cut, snapshot=await asyncio.to_thread(compiled, CONFIG, policy, tmp_path))
+
+    outcome = await walked.call({**STREAM, "model": "both"})
+
+    check_books(walked, State.FAULT, [State.FAULT, State.FAULT])
+    assert b"Hello" not in outcome.body
