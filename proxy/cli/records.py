@@ -52,15 +52,16 @@ def run_tail(chosen: argparse.Namespace) -> int:
     """Print the newest records, and with --follow every new one."""
     show = _as_json if chosen.json else one_line
     with _reader(chosen) as reader:
-        found, last = reader.tail(chosen.n), 0
+        newest = reader.tail(max(chosen.n, 1))
+        found, last = newest if chosen.n else [], newest[-1][0] if newest else 0
         while True:
             for _, exchange in found:
                 print(show(exchange), flush=True)
             if not chosen.follow:
                 return 0
             time.sleep(POLL_S)
-            last = found[-1][0] if found else last
             found = reader.after(last)
+            last = found[-1][0] if found else last
 
 
 def run_explain(chosen: argparse.Namespace) -> int:

@@ -193,3 +193,21 @@ async def test_tail_follows(state: Path) -> None:
 
     assert ["ex_1", "ex_2"] == [json.loads(line)["id"] for line in (first, second)]
     assert 130 == await asyncio.wait_for(process.wait(), WAIT_S)
+
+
+async def test_tail_of_none_follows_what_comes(state: Path) -> None:
+    """`tail -n 0 --follow` leaves out what was there before."""
+    command = (sys.executable, "-m", "proxy", "tail", "-n", "0", "--follow", "--json", "--state", str(state))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout
+    line = asyncio.get_running_loop().create_task(process.stdout.readline())
+    number = 1
+    async with sqlite.open(sqlite.Settings(path=str(state))) as store, asyncio.timeout(WAIT_S):
+        while not line.done():
+            number += 1
+            store.finish(replace(EXCHANGE, id=f"ex_{number}", decisions=()))
+            await asyncio.wait((line,), timeout=0.1)
+    process.kill()
+    await process.wait()
+
+    assert "ex_1" != json.loads(line.result())["id"]
