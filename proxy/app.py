@@ -54,11 +54,12 @@ class SystemClock:
 
 
 class RandomIds:
-    """Names of 128 random bits."""
+    """Names of 48 bits of time and 80 random ones, as in UUID version 7 (RFC 9562): names that are made one after the
+    other stand side by side in the store's indexes, so a commit writes far fewer pages than for names all over."""
 
     def new(self, prefix: str) -> str:
         """Return `prefix_` and 32 hexadecimal digits."""
-        return f"{prefix}_{os.urandom(16).hex()}"
+        return f"{prefix}_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 class LazyEstimator:

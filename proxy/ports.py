@@ -44,7 +44,7 @@ class Ids(Protocol):
     """Source of unique names."""
 
     def new(self, prefix: str) -> str:
-        """Return `prefix_` and 128 random bits in hexadecimal."""
+        """Return `prefix_` and 32 hexadecimal digits, of which 20 at least are random: never the same twice."""
 
 
 class UpstreamReply(Protocol):
