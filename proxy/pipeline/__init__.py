@@ -78,7 +78,7 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
         # Whatever breaks after the provider's own end marker takes nothing from the reply.
         end = End() if walk.ended else _fault(error)
     finally:
-        walk.books.close(end, walk.usage, gate.replies())
+        walk.books.close(end, walk.usage, gate.replies)
     for part in walk.judge(gate, end):
         yield part
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -181,10 +181,10 @@ class Books:
         if limit.on_deny is OnDeny.REPLY:
             raise Denied(decision) from error
 
-    def close(self, end: End | Fault, usage: Usage | None, replies: Sequence[Reply]) -> None:
-        """Write into the newest attempt how it ended and what it cost."""
+    def close(self, end: End | Fault, usage: Usage | None, replies: Callable[[], Sequence[Reply]]) -> None:
+        """Write into the newest attempt how it ended and what it cost; without usage that is told from the replies."""
         draft, attempt = self._draft, self._draft.attempts[-1]
-        usage = usage or self._estimate(end, replies)
+        usage = usage or self._estimate(end, replies())
         price = self.price(attempt.target)
         cost = FREE if usage is UNBILLED else price.cost(usage) if price else Cost(nanousd=None)
         status, error = (200, "") if isinstance(end, End) else (end.status, end.code)
