@@ -74,9 +74,7 @@ class Topics:
         self.labels = (*examples, *(() if OTHER in examples else (OTHER,)))
         self._topics = tuple(examples)
         self._vectors = _learned([_counted(said) for said in examples.values()])
-        # What a feature says that occurs in no example: nothing, but a pair makes the text longer.
         self._nothing: Vector = [0.0] * (len(self._topics) + 1)
-        self._pair_of_nothing: Vector = [*self._nothing[1:], PAIR_WEIGHT]
         self._words: dict[str, Vector] = {}
 
     def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
@@ -92,9 +90,12 @@ class Topics:
     def _topic(self, text: str) -> tuple[str, float]:
         """Return the likeliest topic and its probability."""
         words = _words(text)
-        vectors = (*map(self._of_word, words), *map(self._of_pair, words, words[1:]))
-        *scores, weight = map(sum, zip(*vectors, self._nothing, strict=True))
-        best, flattening = max(scores), (1 + weight) ** FLATTENING
+        pairs = [f"{first} {second}" for first, second in pairwise(words)]
+        known = [self._vectors[pair] for pair in pairs if pair in self._vectors]
+        *scores, weight = map(sum, zip(*map(self._of_word, words), *known, self._nothing, strict=True))
+        # A pair that occurs in no example says nothing, but it makes the text longer.
+        length = weight + PAIR_WEIGHT * (len(pairs) - len(known))
+        best, flattening = max(scores), (1 + length) ** FLATTENING
         mass = sum(math.exp((score - best) / flattening) for score in scores)
         return self._topics[scores.index(best)], 1 / mass
 
@@ -109,9 +110,6 @@ class Topics:
             self._words[word] = known = [*map(sum, zip(*vectors, self._nothing, strict=True))]
             known[-1] = sum(weight for _, weight in features)
         return known
-
-    def _of_pair(self, first: str, second: str) -> Vector:
-        return self._vectors.get(f"{first} {second}", self._pair_of_nothing)
 
 
 def _learned(counts: Sequence[Mapping[str, float]]) -> dict[str, Vector]:
