@@ -18,14 +18,15 @@ Dropped = Mapping[tuple[int, int], str]
 
 
 class Gate:
-    """Lets text pass at once, unless `hold`; from the first piece of a tool call on it holds everything, so that a call
-    leaves complete and judged, or not at all."""
+    """Lets text pass at once, unless `hold`; from the first piece of a tool call on, or of what clients may read in
+    different ways, it holds everything, so that a call leaves complete and judged, or not at all."""
 
     def __init__(self, hold: bool = False) -> None:
         self._holding = hold
         self._held: list[Delta] = []
         self._choices: dict[int, _Choice] = {}
         self._model = ""
+        self._clear = True
 
     def feed(self, delta: Delta) -> list[Delta]:
         """Take one delta and return those that may leave now."""
@@ -36,12 +37,19 @@ class Gate:
             choice.add(piece)
             if piece.tool_calls:
                 self._holding = True
+        if not delta.clear:
+            self._holding, self._clear = True, False
         if delta.model and not self._model:
             self._model = delta.model
         if not self._holding:
             return [delta]
         self._held.append(delta)
         return []
+
+    @property
+    def clear(self) -> bool:
+        """Whether every client puts together the same calls from what was fed."""
+        return self._clear and all(call.clear for choice in self._choices.values() for call in choice.calls.values())
 
     def replies(self) -> tuple[Reply, ...]:
         """Return the choices as they stand; after `release`, as the client got them."""
@@ -112,17 +120,20 @@ class _Choice:
 class _Call:
     """One tool call as it adds up."""
 
-    __slots__ = ("arguments", "id", "name")
+    __slots__ = ("arguments", "clear", "id", "name")
 
     def __init__(self) -> None:
+        self.clear = True
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
 
     def add(self, piece: ToolCallDelta) -> None:
         self.id = self.id or piece.id
-        # Most vendors send the name once, some with every piece, some in pieces: clients join what differs.
-        if piece.name != self.name:
+        # Most vendors send the name once, some with every piece. Of what differs some clients keep the first, some the
+        # last, and some join it.
+        if piece.name and piece.name != self.name:
+            self.clear = not self.name
             self.name += piece.name
         self.arguments.append(piece.arguments)
 

@@ -75,8 +75,8 @@ class CallNumbers:
         """Return the index of the call that a piece belongs to."""
         last = self._last.get(choice, -1)
         known = self._known.get((choice, call_id)) if call_id else None
-        if type(index) is int and index >= 0:
-            number = index
+        if type(index) in (int, float) and index >= 0:
+            number = int(index)
         elif known is not None:
             number = known
         elif call_id or name:
@@ -113,8 +113,8 @@ def _choice(entry: Any, key: str, place: int, numbers: CallNumbers | None) -> Ch
     if type(part) is not dict:
         part = _NOTHING
     index, reason = entry.get("index"), entry.get("finish_reason")
-    if type(index) is not int:
-        index = place
+    if type(index) is not int or numbers is None:
+        index = place  # of a whole reply clients read the list, whatever its entries say
     if type(reason) is not str:
         reason = ""
     content = part.get("content")
@@ -176,6 +176,78 @@ def _called(entry: Tree) -> tuple[str, str]:
 def arguments(value: Any) -> str:
     """Return the arguments of a call as text; some vendors send the object itself."""
     return value if type(value) is str else "" if value is None else dump(value).decode()
+
+
+# --- what every client reads alike ----------------------------------------------------------------------------------
+
+# Names that we read, and those that usually stand beside them: what is written with these alone is quickly known.
+_OF_REPLY = frozenset(
+    {"choices", "error", "id", "object", "created", "model", "usage", "service_tier", "system_fingerprint"}
+)
+_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
+_OF_MESSAGE = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *REASONING})
+_OF_CALL = frozenset({"index", "id", "type", "name", *ARGUMENTS, *ARGUMENTS.values()})
+
+
+class _Twice(ValueError):
+    """A key appears twice in one object."""
+
+
+def clear(data: bytes, tree: Tree, key: str) -> bool:
+    """Tell whether every client finds in a chunk or a body what we do, whichever of two equal keys its parser keeps and
+    whether or not it minds their case; `key` is where its choices have their message."""
+    return _once(data, tree) and _spelt(tree, _OF_REPLY) and _clear_choices(tree.get("choices") or [], key)
+
+
+def _once(data: bytes, tree: Tree) -> bool:
+    # Of two equal keys the tree has lost one with its colon; only an escaped colon could make up for it.
+    if b"\\u003" not in data and data.count(b":") == _ENCODE(tree).count(b":"):
+        return True
+    try:
+        json.loads(data.decode("utf-8-sig", "replace"), object_pairs_hook=_no_key_twice, parse_int=_number)
+    except _Twice:
+        return False
+    return True
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> Tree:
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        raise _Twice
+    return tree
+
+
+def _spelt(fields: Tree, known: frozenset[str]) -> bool:
+    return known.issuperset(fields) or not any(key not in known and key.casefold() in known for key in fields)
+
+
+def _clear_choices(choices: Any, key: str) -> bool:
+    if type(choices) is not list:
+        return False
+    for entry in choices:
+        if type(entry) is not dict or not _spelt(entry, _OF_CHOICE):
+            return False
+        part = entry.get(key)
+        if type(part) is dict and not (_spelt(part, _OF_MESSAGE) and _clear_calls(part)):
+            return False
+    return True
+
+
+def _clear_calls(part: Tree) -> bool:
+    """Tell whether the calls are a list of objects that each say one thing."""
+    listed, legacy = part.get("tool_calls"), part.get("function_call")
+    if not listed and not legacy:
+        return True
+    listed = listed or []
+    if type(listed) is not list or (legacy and type(legacy) is not dict) or (legacy and listed):
+        return False
+    calls = [*listed, *([legacy] if legacy else ())]
+    return all(type(call) is dict and _clear_call(call) for call in calls)
+
+
+def _clear_call(call: Tree) -> bool:
+    bodies = [body for kind in ARGUMENTS if type(body := call.get(kind)) is dict]
+    return len(bodies) <= 1 and all(_spelt(body, _OF_CALL) for body in (call, *bodies))
 
 
 # --- usage ----------------------------------------------------------------------------------------------------------

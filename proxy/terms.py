@@ -465,6 +465,8 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     final: bool = False
     """The provider's own end marker (`[DONE]`)."""
+    clear: bool = True
+    """Every client reads in it what we do. What is not clear may leave only where no rule judges replies."""
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):

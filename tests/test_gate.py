@@ -263,18 +263,27 @@ def test_dropping_what_is_not_there_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        pytest.param(["f", "", ""], "f", id="once"),
-        pytest.param(["f", "f", "f"], "f", id="with every piece"),
-        pytest.param(["re", "fund"], "refund", id="in pieces"),
+        pytest.param(["f", "", ""], ("f", True), id="once"),
+        pytest.param(["", "f", "f"], ("f", True), id="with every piece"),
+        pytest.param(["re", "fund", ""], ("refund", False), id="in pieces"),
     ],
 )
-def test_names_add_up(names: list[str], expected: str) -> None:
-    """A call's name is what clients put together from its pieces."""
+def test_names_add_up(names: list[str], expected: tuple[str, bool]) -> None:
+    """A call's name is what most clients put together from its pieces; where pieces differ, it is not clear."""
     gate = Gate()
     for name in names:
         gate.feed(delta(ChoiceDelta(tool_calls=(ToolCallDelta(index=0, name=name),))))
 
-    assert expected == gate.replies()[0].tool_calls[0].name
+    assert expected == (gate.replies()[0].tool_calls[0].name, gate.clear)
+
+
+def test_what_is_not_clear_waits() -> None:
+    """From what clients may read in different ways on, everything waits for whoever judges it."""
+    gate = Gate()
+    odd = Delta(frame=b"?", clear=False)
+
+    assert [text("a")] == fed(gate, [text("a"), odd, text("b")])
+    assert ([odd, text("b")], False) == (gate.release(), gate.clear)
 
 
 def test_a_reply_has_every_kind_of_text() -> None:

@@ -115,7 +115,7 @@ def test_a_legacy_call_is_a_call() -> None:
 @pytest.mark.parametrize(
     ("choices", "expected"),
     [
-        pytest.param([{"index": 2, "finish_reason": "stop"}], [(2, "stop")], id="index and finish reason"),
+        pytest.param([{"index": 0, "finish_reason": "stop"}], [(0, "stop")], id="index and finish reason"),
         pytest.param([{}, {}], [(0, ""), (1, "")], id="no index: its place"),
         pytest.param([{"index": "1", "finish_reason": 5}, 7], [(0, ""), (1, "")], id="wrong types"),
         pytest.param("no list", [], id="no list"),
@@ -128,6 +128,63 @@ def test_every_entry_is_one_choice(choices: Any, expected: list[tuple[int, str]]
 
     assert streamed == openai_json.messages({"choices": choices})
     assert expected == [(choice.index, choice.finish_reason) for choice in streamed]
+
+
+def test_the_number_of_a_choice() -> None:
+    """Clients go by the number of a streamed choice, and by the place of a whole one, whatever number it has."""
+    tree = {"choices": [{"index": 2}, {"index": 2}]}
+
+    assert [2, 2] == [choice.index for choice in openai_json.deltas(tree, CallNumbers())]
+    assert [0, 1] == [choice.index for choice in openai_json.messages(tree)]
+
+
+CALL_TEXT = b'{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}'
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b'{"choices":[{"index":0,"delta":{"content":"a: b","role":"assistant"}}]}', True, id="text"),
+        pytest.param(b'{"choices":[{"delta":{"tool_calls":[%b]}}]}' % CALL_TEXT, True, id="call"),
+        pytest.param(b'{"choices":[{"delta":{"tool_calls":null,"function_call":{"name":"f"}}}]}', True, id="legacy"),
+        pytest.param(b'{"choices":[{"delta":{"content":"\\u003cb\\u003a"}}],"x":{}}', True, id="escapes"),
+        pytest.param(b'{"choices":[{"delta":null}],"Choice":1}', True, id="other names"),
+        pytest.param(b'{"choices":null}', True, id="no choices"),
+        pytest.param(b'{"choices":[{"delta":{"tool_calls":[%b],"tool_calls":[]}}]}' % CALL_TEXT, False, id="key twice"),
+        pytest.param(b'{"x":"\\u003a","choices":[%b],"choices":[]}' % CALL_TEXT, False, id="key twice, escaped colon"),
+        pytest.param(b'{"Choices":[]}', False, id="case of the choices"),
+        pytest.param(b'{"choices":[{"Delta":{}}]}', False, id="case of the delta"),
+        pytest.param(b'{"choices":[{"delta":{"Tool_Calls":[]}}]}', False, id="case of the calls"),
+        pytest.param(b'{"choices":[{"delta":{"tool_calls":[{"Function":{}}]}}]}', False, id="case of the function"),
+        pytest.param(b'{"choices":[{"delta":{"function_call":{"Name":"f"}}}]}', False, id="case of the name"),
+        pytest.param(b'{"choices":{"0":{}}}', False, id="choices that are no list"),
+        pytest.param(b'{"choices":[7]}', False, id="a choice that is no object"),
+        pytest.param(b'{"choices":[{"delta":{"tool_calls":{"0":{}}}}]}', False, id="calls that are no list"),
+        pytest.param(b'{"choices":[{"delta":{"tool_calls":[7]}}]}', False, id="a call that is no object"),
+        pytest.param(b'{"choices":[{"delta":{"function_call":"f"}}]}', False, id="a legacy call that is no object"),
+        pytest.param(
+            b'{"choices":[{"delta":{"tool_calls":[%b],"function_call":{}}}]}' % CALL_TEXT,
+            True,
+            id="an empty legacy call",
+        ),
+        pytest.param(
+            b'{"choices":[{"delta":{"tool_calls":[%b],"function_call":{"name":"g"}}}]}' % CALL_TEXT,
+            False,
+            id="two ways",
+        ),
+        pytest.param(
+            b'{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f"},"custom":{"name":"g"}}]}}]}',
+            False,
+            id="two kinds",
+        ),
+    ],
+)
+def test_what_every_client_reads_alike(data: bytes, expected: bool) -> None:
+    """Equal keys, keys of another case, and calls that say two things are read differently by different clients."""
+    tree = openai_json.parse(data)
+
+    assert tree is not None
+    assert expected is openai_json.clear(data, tree, "delta")
 
 
 @given(st.lists(lies("index", "delta", "message", "finish_reason").flatmap(lambda c: PART.map(lambda p: (c, p)))))

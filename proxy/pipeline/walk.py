@@ -232,6 +232,8 @@ class Walk:
                 end = replace(end, frame=end.frame or self.dialect.fault_frame(end, self.request))
             yield end
             return
+        if not gate.clear and (self.policies.has(Phase.TOOL_CALL) or self.policies.has(Phase.RESPONSE)):
+            raise UpstreamError("The provider's reply can be read in more ways than one.", code="reply_ambiguous")
         began = self.house.clock.monotonic_ms()
         drop: dict[tuple[int, int], str] = {}
         replies = []

@@ -6,19 +6,23 @@ bytes. Never: an exception because of what a provider sent, or an end that it di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from proxy import openai_json
+from proxy import framing, openai_json
 from proxy.errors import NO_RETRY
 from proxy.framing import Event, EventDecoder
 from proxy.openai_json import Tree
 from proxy.ports import Decoder
-from proxy.terms import Delta, End, Fault, Headers, ProviderSettings, Request, Secret, Target, UpstreamCall
+from proxy.terms import ChoiceDelta, Delta, End, Fault, Headers, ProviderSettings, Request, Secret, Target, UpstreamCall
 
 AGENT = f"handrail/{metadata.version('handrail')}"
 DONE = b"[DONE]"
+BRACE = b"{"
+"""Without one of these, nothing can be read as a reply."""
+PLAIN = b"data: \n\n"
+"""All that an event is, beside its data, where nothing else stands in it."""
 RETRYABLE = frozenset({408, 409, 425, 429})
 OUR_KEY = frozenset({401, 403})
 DEEP = 500
@@ -111,6 +115,14 @@ def _broken(code: str, message: str, *, body: bytes = b"", frame: bytes = b"") -
     return Fault(status=502, type="upstream_error", code=code, message=message, retryable=True, body=body, frame=frame)
 
 
+def _error_alone(data: bytes, tree: Tree, key: str, beside: Sequence[ChoiceDelta]) -> bytes:
+    """Return an error as it came, unless there is a reply beside it, which nobody would judge."""
+    says = any(piece.text or piece.reasoning or piece.refusal or piece.tool_calls for piece in beside)
+    if says or not openai_json.clear(data, tree, key):
+        return openai_json.dump({"error": tree["error"]})
+    return data
+
+
 class _Whole:
     """Collects an unstreamed reply, which is one delta."""
 
@@ -127,13 +139,15 @@ class _Whole:
         if tree is None:
             return [], _broken("stream_cut", "The provider's reply is not complete JSON.")
         if tree.get("error"):
-            return [], _broken("provider_error", "The provider answered with an error.", body=body)
+            said = _error_alone(body, tree, "message", openai_json.messages(tree))
+            return [], _broken("provider_error", "The provider answered with an error.", body=said)
         delta = Delta(
             frame=body,
             tree=tree,
             choices=openai_json.messages(tree),
             usage=openai_json.usage(tree),
             model=openai_json.text(tree.get("model")),
+            clear=openai_json.clear(body, tree, "message"),
         )
         return [delta], End()
 
@@ -149,7 +163,7 @@ class _Stream:
     def __init__(self, choices: int) -> None:
         self._events = EventDecoder()
         self._numbers = openai_json.CallNumbers()
-        self._choices = choices
+        self._asked = frozenset(range(choices))
         self._finished: set[int] = set()
         self._done = False
         self._fault: Fault | None = None
@@ -168,7 +182,7 @@ class _Stream:
             self._read(last, deltas)
         if self._fault:
             return [], self._fault
-        if self._done or len(self._finished) >= self._choices:
+        if self._done or len(self._finished) >= len(self._asked):
             return deltas, End()
         return [], _broken("stream_cut", "The provider's stream ended before its reply did.")
 
@@ -177,10 +191,10 @@ class _Stream:
             return
         data = event.data
         if data is None:
-            deltas.append(Delta(frame=event.raw))
+            deltas.append(Delta(frame=event.raw, clear=BRACE not in event.raw))
         elif data.startswith(DONE):
             self._done = True
-            deltas.append(Delta(frame=event.raw, final=True))
+            deltas.append(Delta(frame=event.raw, final=True, clear=BRACE not in event.raw))
         else:
             self._chunk(event.raw, data, deltas)
 
@@ -189,10 +203,12 @@ class _Stream:
         if tree is None:
             self._unreadable(raw, deltas)
             return
-        if tree.get("error"):
-            self._fault = _broken("provider_error", "The provider reported an error mid-reply.", body=data, frame=raw)
-            return
         choices = openai_json.deltas(tree, self._numbers)
+        if tree.get("error"):
+            said = _error_alone(data, tree, "delta", choices)
+            frame = raw if said is data else framing.encode(said)
+            self._fault = _broken("provider_error", "The provider reported an error mid-reply.", body=said, frame=frame)
+            return
         usage = openai_json.usage(tree)
         for choice in choices:
             if choice.finish_reason:
@@ -206,12 +222,23 @@ class _Stream:
                 usage=usage,
                 usage_only=usage is not None and not choices,
                 model=model if type(model) is str else "",
+                clear=self._clear(raw, data, tree, choices),
             )
         )
 
+    def _clear(self, raw: bytes, data: bytes, tree: Tree, choices: Sequence[ChoiceDelta]) -> bool:
+        """Tell whether every client reads the same: also one that goes by lines, trims them, or minds no numbers."""
+        places = {choice.index for choice in choices}
+        if len(places) < len(choices) or not places <= self._asked:
+            return False
+        if len(raw) > len(data) + len(PLAIN) and raw.count(BRACE) > data.count(BRACE):
+            return False
+        lines = data.splitlines() if b"\n" in data else ()
+        return not any(map(openai_json.parse, lines)) and openai_json.clear(data, tree, "delta")
+
     def _unreadable(self, raw: bytes, deltas: list[Delta]) -> None:
-        """Pass what is not JSON as it is: no client can read it either, unless it is only nested too deep for us."""
+        """Pass what is not JSON as it is, though not as clear: a client may be more lenient than any that we know."""
         if raw.count(b"[") + raw.count(b"{") > DEEP:
             self._fault = _broken("event_unreadable", "The provider sent an event that cannot be judged.")
         else:
-            deltas.append(Delta(frame=raw))
+            deltas.append(Delta(frame=raw, clear=BRACE not in raw))

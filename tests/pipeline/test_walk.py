@@ -310,3 +310,38 @@ spec:
 
     check_books(walked, State.FAULT, [State.FAULT, State.FAULT])
     assert b"Hello" not in outcome.body
+
+
+NO_REFUND = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  actions: [{id: no-refund, tools: [refund], require: 'false'}]
+"""
+TWICE = (
+    b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"refund","arguments":'
+    b'"{}"}}],"tool_calls":null}}]}\n\n'
+)
+
+
+async def test_what_clients_read_differently_is_not_let_past_rules(tmp_path: Path) -> None:
+    """A reply in which only some clients find a call fails where rules judge calls."""
+    chunks = (HELLO, TWICE, STOP, DONE)
+    walked = Walked(
+        Script(headers=HEAD, chunks=chunks), snapshot=await asyncio.to_thread(compiled, CONFIG, NO_REFUND, tmp_path)
+    )
+
+    outcome = await walked.call(STREAM)
+
+    assert "reply_ambiguous" == check_books(walked, State.FAULT, [State.COMPLETE]).error
+    assert outcome.body.startswith(HELLO + b'data: {"error"')
+    assert b"refund" not in outcome.body
+
+
+async def test_without_rules_every_byte_passes() -> None:
+    """Where no rule judges replies, what clients read differently is theirs to read."""
+    chunks = (HELLO, TWICE, STOP, DONE)
+    walked = Walked(Script(headers=HEAD, chunks=chunks))
+
+    assert b"".join(chunks) == (await walked.call(STREAM)).body

@@ -317,6 +317,52 @@ def test_what_cannot_be_judged_does_not_pass(data: bytes, code: str) -> None:
     assert (code, 502, b"") == (ended.code, ended.status, ended.frame)
 
 
+OPENED = event({"choices": [{"index": 0, "delta": {"tool_calls": [{"id": "c", "function": {"name": "f"}}]}}]})
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(OPENED, True, id="a call"),
+        pytest.param(OPENED.replace(b"\n", b"\r\n"), True, id="CRLF"),
+        pytest.param(b": a\n\n", True, id="a comment"),
+        pytest.param(b"data: ping\n\n", True, id="no JSON at all"),
+        pytest.param(b'data: {"choices":\ndata: []}\n\n', True, id="on two lines"),
+        pytest.param(b"\xef\xbb\xbf" + OPENED, False, id="a byte order mark amid the stream"),
+        pytest.param(b" " + OPENED, False, id="a space before the line"),
+        pytest.param(b' data: {"a":1}\n' + OPENED, False, id="such a line beside another"),
+        pytest.param(OPENED.rstrip() + b"\ndata: x\n\n", False, id="a line of its own amid others"),
+        pytest.param(b'data: {"x":\n' + OPENED.rstrip() + b"\ndata: }\n\n", False, id="a line of its own within"),
+        pytest.param(OPENED.rstrip() + b" x\n\n", False, id="more after it"),
+        pytest.param(b' data: {"a":1}\ndata: [DONE]\n\n', False, id="with the end marker"),
+        pytest.param(event({"choices": [{"index": 1, "delta": {}}]}), False, id="a choice not asked for"),
+        pytest.param(event({"choices": [{"index": 0}, {"index": 0}]}), False, id="a choice twice"),
+    ],
+)
+def test_what_clients_read_differently(data: bytes, expected: bool) -> None:
+    """An event in which some clients find what others do not is marked, and keeps its bytes."""
+    deltas, _ = decoded(TEXT + data + DONE, PROVIDER.decoder(request(), {}))
+
+    assert (data, expected) == (deltas[-2].frame, deltas[-2].clear)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        pytest.param({"choices": [{"index": 0, "delta": {"tool_calls": [{"id": "c"}]}}]}, id="a call"),
+        pytest.param({"Choices": []}, id="what some clients take for choices"),
+    ],
+)
+def test_an_error_takes_no_reply_along(beside: dict[str, Any]) -> None:
+    """Of an event that is an error and a reply, the error alone is passed on."""
+    alone = {"error": {"message": "boom"}}
+
+    _, ended = decoded(event({**alone, **beside}), PROVIDER.decoder(request(), {}))
+
+    assert isinstance(ended, Fault)
+    assert (alone, b"data: " + ended.body + b"\n\n") == (json.loads(ended.body), ended.frame)
+
+
 # --- unstreamed replies ---------------------------------------------------------------------------------------------
 
 MESSAGE: dict[str, Any] = {
