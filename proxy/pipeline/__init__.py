@@ -69,9 +69,10 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
                 async for data in reply.chunks():
                     for part in walk.passes(gate, decoder.feed(data)):
                         yield part
-                rest, end = decoder.close()
+                rest, ended = decoder.close()
                 for part in walk.passes(gate, rest):
                     yield part
+                end = ended
             else:
                 end = provider.error(reply.status, reply.headers, await _whole(reply))
     except UpstreamError as error:
