@@ -52,6 +52,7 @@ class Books:
         self._snapshot = snapshot
         self._draft = draft
         self._body_bytes = body_bytes
+        self._prices: dict[str, Price | None] = {}
         self._quotes: dict[str, Quote] = {}
         self._input_bound: int | None = None
         self.request: Request
@@ -62,7 +63,9 @@ class Books:
 
     def price(self, target: Target) -> Price | None:
         """Return the price of a target today."""
-        return self._snapshot.price(target, self._draft.at_ms)
+        if target.alias not in self._prices:
+            self._prices[target.alias] = self._snapshot.price(target, self._draft.at_ms)
+        return self._prices[target.alias]
 
     def take(self, request: Request) -> None:
         """Take the request that is quoted from now on."""
