@@ -24,6 +24,7 @@ __all__ = ["compose", "cut", "decode", "encode", "error_body", "fault_frame", "s
 # What the lens reads of a body, and therefore the types it insists on. Everything else passes unread.
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _TEXTS = frozenset({"text", "input_text", "output_text", "refusal", None})
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _FAULT = re.compile(r"(.*) - at `\$\.?(.*)`")
 
 
@@ -140,17 +141,29 @@ def _bad_field(error: msgspec.ValidationError) -> BadRequest:
 def _check_spelling(body: dict[str, Any]) -> None:
     """Refuse keys that differ from one the lens reads only in case: providers written in Go read both as the same."""
     _check_keys(body, _TOP)
-    for message in body["messages"]:
+    for number, message in enumerate(body["messages"]):
         _check_keys(message, _OF_MESSAGE)
+        _check_role(message["role"], f"messages[{number}].role")
         if type(message.get("content")) is list:
             for part in message["content"]:
                 _check_keys(part, _OF_PART)
-    for tool in body.get("tools") or ():
+    for number, tool in enumerate(body.get("tools") or ()):
         _check_keys(tool, _OF_TOOL)
+        named = (tool, tool.get("function") or {}, tool.get("custom") or {})
+        if len({each["name"] for each in named if each.get("name")}) > 1:
+            message = "A tool has one name: providers differ in which of several they take."
+            raise BadRequest(message, code="ambiguous_tool", param=f"tools[{number}]")
         for kind in openai_json.ARGUMENTS:
             _check_keys(tool.get(kind) or {}, _OF_NAMED)
     for function in body.get("functions") or ():
         _check_keys(function, _OF_NAMED)
+
+
+def _check_role(role: str, param: str) -> None:
+    """Refuse a role that some providers take for one of those that rules know, and others do not."""
+    plain = role.strip().casefold()
+    if plain in _ROLES and role != plain:
+        raise BadRequest(f"The role {role!r} must be written {plain!r}.", code="invalid_value", param=param)
 
 
 def _check_keys(fields: dict[str, Any], known: frozenset[str]) -> None:

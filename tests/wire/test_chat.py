@@ -345,8 +345,16 @@ def test_the_clients_own_limit_stands() -> None:
 
 
 NAMED = st.fixed_dictionaries({"name": st.sampled_from("fgh")})
-TOOL = st.fixed_dictionaries(
-    {}, optional={"type": st.sampled_from("fgh"), "name": st.sampled_from("fgh"), "function": NAMED, "custom": NAMED}
+KIND: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries({}, optional={"type": st.sampled_from("fgh")})
+TOOL: st.SearchStrategy[dict[str, Any]] = (
+    KIND
+    | st.builds(
+        lambda tool, named, ways: {**tool, **dict.fromkeys(ways, named)},
+        KIND,
+        NAMED,
+        st.sets(st.sampled_from(["function", "custom"])),
+    )
+    | st.builds(dict, KIND, name=st.sampled_from("fgh"))
 )
 
 
@@ -417,3 +425,25 @@ def test_recorded_requests_are_decoded(real_data: Path) -> None:
             wrong += [] if request.body == json.loads(body) else [(record["id"], "another body")]
 
     assert (True, []) == (count > 400, wrong)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        pytest.param({"messages": [{"role": "User", "content": "hi"}]}, "messages[0].role", id="role in another case"),
+        pytest.param({"messages": [{"role": " user", "content": "hi"}]}, "messages[0].role", id="role with a space"),
+        pytest.param(
+            {"tools": [{"type": "custom", "function": {"name": "a"}, "custom": {"name": "b"}}]},
+            "tools[0]",
+            id="two kinds",
+        ),
+        pytest.param({"tools": [{"name": "b", "function": {"name": "a"}}]}, "tools[0]", id="two names"),
+    ],
+)
+def test_what_providers_would_take_for_different_things(fields: dict[str, Any], param: str) -> None:
+    """A role or a tool that rules would know as one thing and a provider as another is refused."""
+    assert "critic" == message(role="critic").role
+    with pytest.raises(BadRequest) as caught:
+        decode(**fields)
+
+    assert param == caught.value.param
