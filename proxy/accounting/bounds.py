@@ -24,6 +24,8 @@ IMAGE_TOKENS = 48_169
 
 # Tuples, not sets: what is looked up is any JSON value, lists and objects too.
 _IMAGE_KINDS = ("image_url", "input_image", "image")
+_PICTURES = ("image_url", "image", "source", "file_id", "detail")
+"""Where such a part has its picture; what else it has may be words."""
 _PLAIN_TOOLS = ("", "function", "custom")
 _STORED_CONTEXT = ("previous_response_id", "conversation", "web_search_options")
 
@@ -44,18 +46,30 @@ def input_bound(request: Request) -> int | None:
     kinds = {kind for message in request.messages for kind in message.media}
     if _reads_stored_context(request.body) or not kinds <= set(_IMAGE_KINDS):
         return None
-    own = _content_bound(request.body) if kinds else len(request.raw or msgspec.json.encode(request.body))
+    own = _body_bound(request.body) if kinds else len(request.raw or msgspec.json.encode(request.body))
     return own + REPLY_TOKENS + (TOOL_PROMPT_TOKENS if request.tools else 0)
 
 
-def _content_bound(value: Json) -> int:
-    """Bound what is not an image by its bytes, keys included: they outweigh the tokens that frame a message."""
+def _body_bound(body: Mapping[str, Json]) -> int:
+    """Bound a body in which images are parts of messages; what calls itself an image elsewhere is words."""
+    messages = body.get("messages")
+    parts = [
+        part
+        for message in (messages if isinstance(messages, list) else ())
+        if isinstance(message, dict) and isinstance(content := message.get("content"), list)
+        for part in content
+        if isinstance(part, dict) and part.get("type") in _IMAGE_KINDS
+    ]
+    pictures = sum(_words_bound({key: part[key]}) for part in parts for key in part if key in _PICTURES)
+    return _words_bound(dict(body)) - pictures + IMAGE_TOKENS * len(parts)
+
+
+def _words_bound(value: Json) -> int:
+    """Bound words by their bytes, keys included: they outweigh the tokens that frame a message."""
     if isinstance(value, dict):
-        if value.get("type") in _IMAGE_KINDS:
-            return IMAGE_TOKENS
-        return sum(upper_bound(key) + _content_bound(item) for key, item in value.items())
+        return sum(upper_bound(key) + _words_bound(item) for key, item in value.items())
     if isinstance(value, list):
-        return sum(map(_content_bound, value))
+        return sum(map(_words_bound, value))
     return upper_bound(str(value))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -68,9 +69,25 @@ def test_images_count_as_the_dearest_image_and_not_as_their_bytes() -> None:
     body: dict[str, Json] = {"messages": [{"role": "user", "content": [text, image], "reasoning": None}], "x": schema}
 
     words = "messages role user content type text text what is é? reasoning None x type string null maxLength 12.5"
+    words += " type image_url"
     expected = upper_bound(words) - words.count(" ") + words.count("what is é?") * 2
 
     assert expected + IMAGE_TOKENS + REPLY_TOKENS == input_bound(ask(body, Message(role="user", media=("image_url",))))
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        pytest.param(lambda image: {"tools": [{"parameters": {"default": image}}]}, id="in a tool's schema"),
+        pytest.param(lambda image: {"messages": [{"role": "user", "content": [image]}]}, id="beside the picture"),
+        pytest.param(lambda image: {"messages": [image, {"content": image}]}, id="where no part is"),
+    ],
+)
+def test_words_do_not_pass_for_an_image(hide: Callable[[Json], dict[str, Json]]) -> None:
+    """What only calls itself an image is counted byte by byte."""
+    body = hide({"type": "image_url", "text": "A" * 1_000_000})
+
+    assert 1_000_000 < (input_bound(ask(body, Message(role="user", media=("image_url",)))) or 0)
 
 
 @pytest.mark.parametrize(
