@@ -1,7 +1,7 @@
 """Owns `make bench`: what Handrail costs per call, measured in one run beside the bare provider.
 
-Direct, Handrail with no policy, and Handrail with the support pack are all up at once and visited in turn, round after
-round, so that a machine that slows down slows all of them. The proxy runs on one core, provider and load on another.
+Direct, a plain aiohttp relay as the yardstick, Handrail with no policy, and Handrail with the support pack are all up at
+once and visited in turn, round after round, so that a machine that slows down slows all of them. The proxy runs on one core, provider and load on another.
 Reported: CPU microseconds of the proxy per call and per stream event (from /proc), added latency against direct,
 memory, and a check that provider and load were not the limit. `python bench/overhead.py --short` is the slice for CI.
 """
@@ -119,7 +119,10 @@ def stacks() -> Iterator[list[Stack]]:
     provider = Stack(name="direct", port=FIRST_PORT)
     with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="handrail-bench-") as folder:
         stack.enter_context(running([sys.executable, str(BENCH / "mock.py"), str(provider.port)], core=1))
-        found = [provider]
+        yardstick = Stack(name="yardstick", port=FIRST_PORT + 1)
+        relay = [sys.executable, str(BENCH / "passthrough.py"), str(yardstick.port), str(provider.port)]
+        yardstick.pid = stack.enter_context(running(relay, core=0))
+        found = [provider, yardstick]
         for number, (name, policies) in enumerate((("no policy", ""), ("support pack", str(ROOT / "rules/support")))):
             port = FIRST_PORT + 10 * (number + 1)
             config = Path(folder) / f"{number}.yaml"
