@@ -338,18 +338,20 @@ class _Builder:
                 self._problems.add(self._text.path, problem)
             return None
 
-    def _pricer(self, prices: accounting.PriceTable, books: Mapping[str, str]) -> Callable[[Target, int], Price | None]:
+    def _pricer(
+        self, prices: accounting.PriceTable, books: Mapping[str, str]
+    ) -> Callable[[Target, int, str], Price | None]:
         """Return the function that knows what a target costs: override, price book, then the configured ceiling."""
         unknown = self._config.unknown_price
         ceiling = None
         if isinstance(unknown, CeilingSection):
             ceiling = self._table.with_overrides({"ceiling": unknown.ceiling}).find("", "ceiling", 0)
 
-        def price(target: Target, at_ms: int) -> Price | None:
+        def price(target: Target, at_ms: int, mode: str) -> Price | None:
             book, model = books[target.provider], target.model
             return (
-                prices.find(book, model, at_ms, alias=target.alias)
-                or prices.find(book, model, at_ms, alias=f"{target.provider}/{model}")
+                prices.find(book, model, at_ms, mode=mode, alias=target.alias)
+                or prices.find(book, model, at_ms, mode=mode, alias=f"{target.provider}/{model}")
                 or ceiling
             )
 

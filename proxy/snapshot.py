@@ -61,7 +61,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     guards: Mapping[str, Guard]
     providers: Mapping[str, Provider]
     table: Table
-    price: Callable[[Target, int], Price | None]
+    price: Callable[[Target, int, str], Price | None]
+    """The price of a target at a time, in a service mode such as `priority` if it has rates of its own for that."""
     prices_digest: str
     unknown_price: UnknownPrice
     limits: Limits

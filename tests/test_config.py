@@ -75,7 +75,7 @@ def sent(snapshot: Snapshot, model: str = "large") -> Any:
 
 def cost(snapshot: Snapshot, target: Target, input_tokens: int = 0, output_tokens: int = 0) -> int | None:
     """Return what a usage costs at a target, None where no price is known."""
-    price = snapshot.price(target, AT_MS)
+    price = snapshot.price(target, AT_MS, "")
     return price.cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens)).nanousd if price else None
 
 

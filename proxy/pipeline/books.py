@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from proxy import accounting, recording
@@ -38,6 +39,8 @@ LIKELY_OUTPUT = 256
 """Output tokens that a reply is expected to have, where targets are compared by price."""
 NOT_BILLED = frozenset({"connect_failed", "connect_timeout", "tls_failed", "dns_failed"})
 """Codes of faults that happened before the provider had the request."""
+DEAR_TIERS = ("priority", "fast")
+"""What a client can ask for that costs more. Of what costs less nobody knows beforehand whether it will be granted."""
 FREE = Cost(nanousd=0)
 UNBILLED = Usage(source=UsageSource.NONE)
 ONE_CALL = "request"
@@ -54,6 +57,7 @@ class Books:
         self._body_bytes = body_bytes
         self._prices: dict[str, Price | None] = {}
         self._quotes: dict[str, Quote] = {}
+        self._mode = ""
         self._input_bound: int | None = None
         self.request: Request
         self.limits: tuple[Limit, ...] = ()
@@ -64,13 +68,15 @@ class Books:
     def price(self, target: Target) -> Price | None:
         """Return the price of a target today."""
         if target.alias not in self._prices:
-            self._prices[target.alias] = self._snapshot.price(target, self._draft.at_ms)
+            self._prices[target.alias] = self._snapshot.price(target, self._draft.at_ms, self._mode)
         return self._prices[target.alias]
 
     def take(self, request: Request) -> None:
         """Take the request that is quoted from now on."""
         self.request = request
-        self._quotes = {}
+        tier = request.body.get("service_tier")
+        self._mode = tier if tier in DEAR_TIERS else ""
+        self._prices, self._quotes = {}, {}
         self._input_bound = accounting.input_bound(request)
 
     def quote(self, target: Target) -> Quote:
@@ -210,7 +216,7 @@ class Books:
         if isinstance(end, Fault) and end.code in NOT_BILLED:
             return UNBILLED
         count = self._house.estimator.count
-        sent, exact = count("\n".join(message.text for message in self.request.messages))
+        sent, exact = count("\n".join(_asked(self.request)))
         got, exact_too = count("\n".join(_said(replies))) if replies else (0, True)
         source = UsageSource.TOKENIZER if exact and exact_too else UsageSource.BYTES
         return Usage(input_tokens=sent, output_tokens=got, source=source)
@@ -223,6 +229,15 @@ class Books:
         for settlement in recording.settlements(self._draft.attempts):
             self._house.budgets.settle(settlement, at_ms)
             self._house.open_holds.discard(settlement.reservation_id)
+
+
+def _asked(request: Request) -> Iterator[str]:
+    for message in request.messages:
+        yield message.text
+        yield from (call.arguments for call in message.tool_calls)
+    for offer in ("tools", "functions", "response_format"):
+        if offer in request.body:
+            yield msgspec.json.encode(request.body[offer]).decode()
 
 
 def _said(replies: Iterable[Reply]) -> Iterator[str]:

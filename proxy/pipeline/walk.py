@@ -190,7 +190,8 @@ class Walk:
         if deltas and not self.draft.ttft_ms:
             self.draft.ttft_ms = self.house.clock.monotonic_ms() - self.draft.began
         for delta in deltas:
-            if delta.usage is not None:
+            # No call has no tokens at all: who says so has not counted, and the call is not free.
+            if delta.usage is not None and delta.usage.input_tokens + delta.usage.output_tokens:
                 self.usage = delta.usage
             if delta.model:
                 self.draft.model_served = delta.model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from proxy.terms import Head, State, UsageSource
 from tests.fakes import Script
 from tests.walking import CONFIG, Walked, compiled
 
-ASK = {"model": "large", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 100}
+ASK: dict[str, Any] = {"model": "large", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 100}
 REPLY = (
     b'{"id":"c","model":"large","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},'
     b'"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":5}}'
@@ -151,3 +152,53 @@ async def test_a_faulty_target_rests_and_the_next_takes_over() -> None:
     route = house.seen[-1].route
     assert route
     assert ("asked; large is unhealthy", "small") == (route.reason, route.targets[0].alias)
+
+
+@pytest.mark.parametrize(
+    ("tier", "expected"),
+    [
+        pytest.param("priority", 2, id="dearer"),
+        pytest.param("flex", 1, id="cheaper, if it is granted"),
+        pytest.param(["priority"], 1, id="no tier at all"),
+    ],
+)
+async def test_a_dear_service_tier_is_booked_at_its_price(tier: object, expected: int) -> None:
+    """What a client asks for as dearer is quoted and booked as such; what may be cheaper is not."""
+    scripts = [Script(chunks=(REPLY,))] * 2
+    text = """
+agent: {id: support, level: execute}
+providers: {openai: {dialect: openai, base_url: "https://api.openai.com/v1"}}
+models: {large: {provider: openai, model: gpt-5}}
+"""
+    house = Walked(*scripts, snapshot=await asyncio.to_thread(compiled, text))
+    house.clock.at_ms = 1_798_761_600_000
+    await house.call(ASK)
+    await house.call({**ASK, "service_tier": tier})
+
+    plain, tiered = (exchange.cost.nanousd or 0 for exchange in house.seen)
+    assert plain > 0
+    assert expected * plain == tiered
+
+
+async def test_an_estimate_counts_all_that_was_sent() -> None:
+    """A call without a provider's usage is booked with its tools and the calls of its history."""
+    called = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "y" * 4000}}]}
+    tools = [{"type": "function", "function": {"name": "f", "description": "x" * 4000}}]
+    house = Walked(Script(chunks=(REPLY.partition(b',"usage"')[0] + b"}",)))
+
+    await house.call({**ASK, "messages": [*ASK["messages"], called], "tools": tools})
+
+    assert 2000 < house.seen[0].attempts[0].usage.input_tokens < 2100
+
+
+async def test_a_usage_of_nothing_is_not_believed() -> None:
+    """A provider that counts no token at all has not counted: its call is estimated, not free."""
+    silent = REPLY.replace(b'"prompt_tokens":10', b'"prompt_tokens":0').replace(
+        b'"completion_tokens":5', b'"completion_tokens":0'
+    )
+    house = Walked(Script(chunks=(silent,)))
+
+    await house.call(ASK)
+
+    assert UsageSource.BYTES is house.seen[0].attempts[0].usage.source
+    assert 0 < (house.seen[0].cost.nanousd or 0)
