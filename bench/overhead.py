@@ -1,7 +1,8 @@
 """Owns `make bench`: what Handrail costs per call, measured in one run beside the bare provider.
 
-Direct, a plain aiohttp relay as the yardstick, Handrail with no policy, and Handrail with the support pack are all up at
-once and visited in turn, round after round, so that a machine that slows down slows all of them. The proxy runs on one core, provider and load on another.
+Direct, a plain aiohttp relay as the yardstick, Handrail with no policy, and Handrail with the support pack are all up
+at once and visited in turn, round after round, so that a machine that slows down slows all of them. The proxy runs on
+one core, provider and load on another.
 Reported: CPU microseconds of the proxy per call and per stream event (from /proc), added latency against direct,
 memory, and a check that provider and load were not the limit. `python bench/overhead.py --short` is the slice for CI.
 """

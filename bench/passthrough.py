@@ -1,7 +1,7 @@
 """Owns the bench's yardstick: the plainest proxy that aiohttp's server and client make, without any governance.
 
-`python bench/passthrough.py PORT PROVIDER_PORT` relays chat completions until it is killed. What it costs on this machine
-in this run says what Handrail's figures are worth: it does nothing of what Handrail does, not even read the body's JSON.
+`python bench/passthrough.py PORT PROVIDER_PORT` relays chat completions until it is killed. What it costs on this
+machine in this run says what Handrail's figures are worth: it does nothing of what Handrail does, not even read JSON.
 """
 
 from __future__ import annotations
