@@ -327,3 +327,16 @@ def test_a_config_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             app.read_config(app.Options(path=tmp_path / name))
         assert name in caught.value.problems[0]
+
+
+def test_names_are_new_and_stand_in_the_order_of_time() -> None:
+    """A name is 32 hexadecimal digits that begin with the millisecond, and none is made twice."""
+    clock, ids = app.SystemClock(), app.RandomIds()
+
+    before = clock.wall_ms()
+    names = [ids.new("ex") for _ in range(1000)]
+    after = clock.wall_ms()
+
+    assert 1000 == len(set(names))
+    assert {("ex", 32)} == {(name[:2], len(name[3:])) for name in names}
+    assert all(before <= int(name[3:15], 16) <= after for name in names)
