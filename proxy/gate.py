@@ -27,6 +27,8 @@ class Gate:
         self._choices: dict[int, _Choice] = {}
         self._model = ""
         self._clear = True
+        self.held_bytes = 0
+        """How much waits, and must be kept until the end."""
 
     def feed(self, delta: Delta) -> list[Delta]:
         """Take one delta and return those that may leave now."""
@@ -44,6 +46,7 @@ class Gate:
         if not self._holding:
             return [delta]
         self._held.append(delta)
+        self.held_bytes += len(delta.frame)
         return []
 
     @property

@@ -197,6 +197,8 @@ class Walk:
                 self.draft.model_served = delta.model
             self.ended = self.ended or delta.final
             yield from self.release(gate.feed(delta))
+        if gate.held_bytes > self.snapshot.limits.max_reply_bytes:
+            raise UpstreamError("The provider's reply is too large to be judged.", code="too_large", retryable=False)
 
     def release(self, parts: Sequence[Delta | End]) -> Iterator[Part]:
         """Give parts their bytes, the head before the first of them; hide usage that the client did not ask for."""

@@ -345,3 +345,17 @@ async def test_without_rules_every_byte_passes() -> None:
     walked = Walked(Script(headers=HEAD, chunks=chunks))
 
     assert b"".join(chunks) == (await walked.call(STREAM)).body
+
+
+async def test_a_call_without_end_is_not_kept_without_end() -> None:
+    """What is held back may grow to `limits.max_reply_bytes`; then the reply fails, and nothing more of it is read."""
+    call = b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"aaaa"}}]}}]}\n\n'
+    limits = Limits(max_reply_bytes=10 * len(call))
+    walked = Walked(
+        Script(headers=HEAD, chunks=(HELLO, *[call] * 12), fail="hang"), snapshot=replace(PLAIN, limits=limits)
+    )
+
+    outcome = await walked.call(STREAM)
+
+    assert "too_large" == check_books(walked, State.FAULT, [State.FAULT]).error
+    assert b"aaaa" not in outcome.body
