@@ -105,6 +105,10 @@ class SessionStore(Protocol):
 class Decoder(Protocol):
     """Turns one reply's bytes into deltas; one per attempt."""
 
+    @property
+    def over(self) -> bool:
+        """Whether the reply has failed, whatever else comes: it need not be read on."""
+
     def feed(self, data: bytes) -> list[Delta]:
         """Take bytes in any slicing and return the events that are complete."""
 

@@ -69,6 +69,8 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
                 async for data in reply.chunks():
                     for part in walk.passes(gate, decoder.feed(data)):
                         yield part
+                    if decoder.over:
+                        break
                 rest, ended = decoder.close()
                 for part in walk.passes(gate, rest):
                     yield part

@@ -126,6 +126,8 @@ def _error_alone(data: bytes, tree: Tree, key: str, beside: Sequence[ChoiceDelta
 class _Whole:
     """Collects an unstreamed reply, which is one delta."""
 
+    over = False
+
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
@@ -167,6 +169,10 @@ class _Stream:
         self._finished: set[int] = set()
         self._done = False
         self._fault: Fault | None = None
+
+    @property
+    def over(self) -> bool:
+        return self._fault is not None or self._events.overflowed
 
     def feed(self, data: bytes) -> list[Delta]:
         deltas: list[Delta] = []

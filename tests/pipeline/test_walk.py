@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.errors import Overloaded, Unauthenticated
+from proxy.framing import LIMIT_BYTES
 from proxy.snapshot import Limits
 from proxy.terms import Caller, End, Exchange, Fault, Finding, Head, RawRequest, State, UsageSource, Verdict
 from tests.fakes import Script
@@ -359,3 +360,20 @@ async def test_a_call_without_end_is_not_kept_without_end() -> None:
 
     assert "too_large" == check_books(walked, State.FAULT, [State.FAULT]).error
     assert b"aaaa" not in outcome.body
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b'data: {"error":{"message":"boom"}}\n\n', "provider_error", id="an error in the stream"),
+        pytest.param(b"data: " + b"x" * LIMIT_BYTES, "event_too_large", id="an event without end"),
+    ],
+)
+async def test_a_reply_that_has_failed_is_not_read_on(data: bytes, code: str) -> None:
+    """What a provider sends after its reply has failed, for ever perhaps, is not waited for."""
+    walked = Walked(Script(headers=HEAD, chunks=(HELLO, data), fail="stream_cut"))
+
+    outcome = await walked.call(STREAM)
+
+    assert code == check_books(walked, State.FAULT, [State.FAULT]).error
+    assert outcome.body.startswith(HELLO)
