@@ -132,8 +132,8 @@ async def serve(options: Options, ready: Callable[[Running], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running(options) as here:
-        ready(here)
         _spare_the_collector()
+        ready(here)
         await stop.wait()
 
 
