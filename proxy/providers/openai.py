@@ -44,6 +44,7 @@ class OpenAI:
     def __init__(self, settings: ProviderSettings) -> None:
         self.name = settings.name
         self._url = settings.base_url.rstrip("/") + "/chat/completions"
+        self._key = settings.key
         self._auth = Secret(f"Bearer {settings.key.reveal()}") if settings.key else None
         self._headers = {
             streamed: {
@@ -81,7 +82,9 @@ class OpenAI:
                 message=f"The provider did not accept Handrail's credential for it ({status}).",
                 headers={**passed, **NO_RETRY},
             )
-        return _refused(status, body, passed)
+        # Some servers repeat what was sent to them, the key as well.
+        repeats = self._key is not None and self._key.reveal().encode() in body
+        return _refused(status, b"" if repeats else body, passed)
 
 
 def _with_usage(body: Any, streamed: bool) -> Any:

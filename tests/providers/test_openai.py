@@ -464,6 +464,16 @@ def test_our_own_key_is_not_the_clients(status: int) -> None:
     assert ({"x-request-id": "r", "x-should-retry": "false"}, False) == (fault.headers, "sk-1" in fault.message)
 
 
+def test_a_key_that_is_repeated_stays_here() -> None:
+    """Of an error that repeats Handrail's key to the provider, only the status is passed on."""
+    settings_ = ProviderSettings(name="primary", base_url="https://api.example.invalid/v1", key=Secret("sk-1"))
+
+    fault = openai.create(settings_).error(400, {}, b'{"error":{"message":"Bad key sk-1","code":"sk-1"}}')
+
+    assert (400, "upstream_error", b"") == (fault.status, fault.code, fault.body)
+    assert "sk-1" not in fault.message
+
+
 def test_headers_that_tell_when_to_come_back_are_kept() -> None:
     """Rate limits and the request id pass; nothing else of the provider's head does."""
     kept = {"retry-after": "2", "retry-after-ms": "1500", "x-request-id": "r", "x-ratelimit-reset-tokens": "8ms"}
