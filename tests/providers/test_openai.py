@@ -310,8 +310,12 @@ def test_broken_utf8_hides_no_call() -> None:
 )
 def test_what_cannot_be_judged_does_not_pass(data: bytes, code: str) -> None:
     """An event that another parser could read, and ours cannot, ends the reply."""
-    deltas, ended = decoded(TEXT + data + CALL + DONE, PROVIDER.decoder(request(), {}))
+    decoder = PROVIDER.decoder(request(), {})
+    assert not decoder.over
 
+    deltas, ended = decoded(TEXT + data + CALL + DONE, decoder)
+
+    assert decoder.over
     assert TEXT == b"".join(delta.frame for delta in deltas)
     assert isinstance(ended, Fault)
     assert (code, 502, b"") == (ended.code, ended.status, ended.frame)
