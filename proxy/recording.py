@@ -23,6 +23,8 @@ from proxy.terms import (
     State,
 )
 
+LONGEST_NAME = 256
+"""Most characters kept of a name that a provider gave: records must not grow with what it sends."""
 NOBODY = Caller(agent="", level=Level.ASSIST, principal="")
 """Who calls, as long as nothing is proved."""
 
@@ -83,9 +85,9 @@ class Draft:
             attempts=tuple(self.attempts),
             decisions=tuple(self.decisions),
             guards=(*self.guards.values(), *missing),
-            tool_calls=tuple(self.tool_calls),
-            finish_reason=self.finish_reason,
-            model_served=self.model_served,
+            tool_calls=tuple(name[:LONGEST_NAME] for name in self.tool_calls),
+            finish_reason=self.finish_reason[:LONGEST_NAME],
+            model_served=self.model_served[:LONGEST_NAME],
             cost=total(attempt.cost for attempt in self.attempts),
             error=self.error,
             ttft_ms=self.ttft_ms,

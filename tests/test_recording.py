@@ -41,6 +41,16 @@ def test_a_guard_that_did_not_run_is_named() -> None:
     assert [("topics", True), ("pii", False)] == [(guard.name, guard.ran) for guard in guards]
 
 
+def test_what_a_provider_calls_things_is_kept_short() -> None:
+    """Names that come from a provider cannot make a record grow."""
+    draft, long = Draft("ex_1", "/", 0, 0.0), "n" * 1000
+    draft.tool_calls, draft.finish_reason, draft.model_served = [long], long, long
+
+    record = draft.exchange(0.0)
+
+    assert ["n" * 256] * 3 == [*record.tool_calls, record.finish_reason, record.model_served]
+
+
 @pytest.mark.parametrize(
     ("costs", "expected"),
     [

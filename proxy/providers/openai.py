@@ -27,6 +27,8 @@ RETRYABLE = frozenset({408, 409, 425, 429})
 OUR_KEY = frozenset({401, 403})
 DEEP = 500
 """Our parsers read this many levels at least; broken JSON that could be deeper does not pass."""
+LONGEST_CODE = 64
+"""Most characters of a provider's error code that are taken over: it is kept in records."""
 PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id")
 PASSED_PREFIX = "x-ratelimit-"
 
@@ -100,7 +102,7 @@ def _refused(status: int, body: bytes, headers: Mapping[str, str]) -> Fault:
     return Fault(
         status=status if theirs or status == 504 else 502,
         type=openai_json.text(said.get("type")) or ("invalid_request_error" if theirs else "upstream_error"),
-        code=openai_json.text(said.get("code")) or "upstream_error",
+        code=openai_json.text(said.get("code"))[:LONGEST_CODE] or "upstream_error",
         message=openai_json.text(said.get("message")) or f"The provider answered with status {status}.",
         retryable=status in RETRYABLE or status >= 500,
         headers=headers,

@@ -79,7 +79,7 @@ class _Format(msgspec.Struct):
 
 
 class _Chat(msgspec.Struct):
-    model: Annotated[str, msgspec.Meta(min_length=1)]
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]  # it is kept in every record
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
     tools: list[_Tool] | None = None
     functions: list[_Named] | None = None

@@ -468,6 +468,15 @@ def test_our_own_key_is_not_the_clients(status: int) -> None:
     assert ({"x-request-id": "r", "x-should-retry": "false"}, False) == (fault.headers, "sk-1" in fault.message)
 
 
+def test_a_code_is_short() -> None:
+    """Of a provider's error code no more is taken over than a code may be long; its body passes whole."""
+    body = b'{"error":{"code":"%b"}}' % (b"c" * 1000)
+
+    fault = PROVIDER.error(400, {}, body)
+
+    assert (64, body) == (len(fault.code), fault.body)
+
+
 def test_a_key_that_is_repeated_stays_here() -> None:
     """Of an error that repeats Handrail's key to the provider, only the status is passed on."""
     settings_ = ProviderSettings(name="primary", base_url="https://api.example.invalid/v1", key=Secret("sk-1"))

@@ -447,3 +447,10 @@ def test_what_providers_would_take_for_different_things(fields: dict[str, Any], 
         decode(**fields)
 
     assert param == caught.value.param
+
+
+def test_a_model_has_a_name_and_no_book() -> None:
+    """The name of a model is bounded: it is written into every record."""
+    assert 512 == len(decode(model="m" * 512).model)
+    with pytest.raises(BadRequest):
+        decode(model="m" * 513)
