@@ -18,7 +18,7 @@ Tree = dict[str, Any]
 MOST_TOKENS = 100_000_000
 """No call has more tokens than this: what a provider claims beyond it is a lie."""
 REASONING = ("reasoning_content", "reasoning")
-"""The fields in which vendors send reasoning; the first that says something counts."""
+"""The fields in which vendors send reasoning."""
 ARGUMENTS = {"function": "arguments", "custom": "input"}
 """Where each kind of tool call has its arguments."""
 LEGACY_CALL = -1
@@ -122,7 +122,7 @@ def _choice(entry: Any, key: str, place: int, numbers: CallNumbers | None) -> Ch
         return ChoiceDelta(index=index, text=content, finish_reason=reason)
     return ChoiceDelta(
         index=index,
-        text=text(content),
+        text=text(content) + text(_object(part.get("audio")).get("transcript")),
         reasoning=reasoning(part),
         refusal=text(part.get("refusal")),
         tool_calls=_calls(part, index, numbers),
@@ -141,8 +141,8 @@ def text(value: Any) -> str:
 
 
 def reasoning(part: Tree) -> str:
-    """Read the reasoning of a delta or message."""
-    return text(part.get("reasoning_content")) or text(part.get("reasoning"))
+    """Read the reasoning of a delta or message, once where two fields say the same."""
+    return "".join(dict.fromkeys(text(part.get(key)) for key in REASONING))
 
 
 def _calls(part: Tree, choice: int, numbers: CallNumbers | None) -> tuple[ToolCallDelta, ...]:

@@ -130,6 +130,22 @@ def test_every_entry_is_one_choice(choices: Any, expected: list[tuple[int, str]]
     assert expected == [(choice.index, choice.finish_reason) for choice in streamed]
 
 
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        pytest.param({"content": None, "audio": {"id": "a", "transcript": "spoken"}}, ("spoken", ""), id="audio"),
+        pytest.param({"content": "a", "audio": None, "reasoning": "b"}, ("a", "b"), id="reasoning"),
+        pytest.param({"reasoning_content": "b", "reasoning": "b"}, ("", "b"), id="reasoning in two fields"),
+        pytest.param({"reasoning_content": "b", "reasoning": "c"}, ("", "bc"), id="two reasonings"),
+    ],
+)
+def test_what_a_reply_says(part: dict[str, Any], expected: tuple[str, str]) -> None:
+    """What is spoken is text that rules read, and no field of reasoning hides another."""
+    (choice,) = openai_json.messages({"choices": [{"message": part}]})
+
+    assert expected == (choice.text, choice.reasoning)
+
+
 def test_the_number_of_a_choice() -> None:
     """Clients go by the number of a streamed choice, and by the place of a whole one, whatever number it has."""
     tree = {"choices": [{"index": 2}, {"index": 2}]}
