@@ -553,9 +553,8 @@ def check_replay(record: dict[str, Any]) -> None:
     reply = gate.replies()[0]
     made = [{"name": call.name, "arguments": call.arguments} for call in reply.tool_calls if call.index >= 0]
     assert (End(), data) == (ended, b"".join(delta.frame for delta in out))
-    spoken = (
-        "" if record["stream"] else (json.loads(data)["choices"][0]["message"].get("audio") or {}).get("transcript")
-    )
+    said = {} if record["stream"] else json.loads(data)["choices"][0].get("message", {})
+    spoken = (said.get("audio") or {}).get("transcript")
     assert (expect.get("text") or spoken or "", expect.get("finish") or "") == (reply.text, reply.finish_reason)
     assert (expect.get("tool_calls") or []) == made
     used = last_usage(deltas)
