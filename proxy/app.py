@@ -37,6 +37,8 @@ T = TypeVar("T")
 BEATS_PER_LEASE = 3
 COLLECT_AFTER = 10_000
 """Objects made and not freed, after which the garbage collector looks among the youngest."""
+AT_START = ("listen", "health_listen", "admin_listen", "admin_token_file", "state", "telemetry")
+"""Keys that a reload takes note of and only a restart puts in force."""
 PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
 """Where the simulated model is said to be while nothing is served."""
 
@@ -422,7 +424,10 @@ async def _reload_on_change(
             here.stale = tuple(error.problems)
             log("error", "reload_refused", problems=error.problems)
             return
+        waiting = [key for key in AT_START if getattr(loaded.config, key) != getattr(here.loaded.config, key)]
         here.loaded, here.house.snapshot, here.stale = loaded, snapshot, ()
+        if waiting:
+            log("warning", "restart_needed", keys=waiting)
         log("info", "reloaded", revision=snapshot.revision)
 
     await watch.watch(lambda: _watched(options, here.loaded), changed, seen=seen, every_s=options.watch_s)

@@ -290,6 +290,34 @@ async def test_the_last_good_set_stays(name: str, text: str | None, folder: Path
         assert await until(cured)
 
 
+async def test_what_needs_a_restart_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reload that changes where records are kept is taken, and the log names the key that waits for a restart."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        before = here.house.snapshot.revision
+        await asyncio.to_thread(options, folder, "state: {path: other.sqlite}\n")
+        await until(lambda: _differs(here, before))
+
+    assert '"restart_needed","keys":["state"]' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("limit", "directive", "code"),
+    [
+        pytest.param("first_byte_s: 0.1", {"delay_ms": 2000}, "first_byte_timeout", id="first byte"),
+        pytest.param("idle_s: 0.1", {"stall_after": 3}, "idle_timeout", id="silence"),
+        pytest.param("max_reply_bytes: 1024", {"text": "word " * 1000}, "too_large", id="size"),
+    ],
+)
+async def test_limits_of_a_reply_act(limit: str, directive: dict[str, object], code: str, folder: Path) -> None:
+    """The limits on a provider's reply in the config are those that end it."""
+    settings = await asyncio.to_thread(options, folder, f"limits: {{{limit}}}\n")
+    async with app.running(settings) as here:
+        reply = await ask(here, {**ASK, "metadata": {"simulate": json.dumps(directive)}})
+
+    assert code == reply["error"]["code"]
+
+
 async def test_rules_are_counted(folder: Path) -> None:
     """/status says of each rule how often it matched."""
     await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
