@@ -75,7 +75,7 @@ def _are_some(value: object) -> bool:
 
 
 def _are_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value) and len(value) == len({*value})
 
 
 def _are_named_names(value: object) -> bool:
@@ -83,7 +83,7 @@ def _are_named_names(value: object) -> bool:
 
 
 def _are_types(value: Any) -> bool:
-    return value in _TYPES if isinstance(value, str) else _are_names(value) and _TYPES.issuperset(value)
+    return value in _TYPES if isinstance(value, str) else _are_names(value) and 0 < len(value) == len(_TYPES & {*value})
 
 
 _ONE = (

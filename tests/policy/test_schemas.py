@@ -35,6 +35,8 @@ def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         pytest.param(5, "5 is no schema", id="not a schema"),
         pytest.param({"type": "strng"}, "type cannot be 'strng'", id="unknown type"),
         pytest.param({"type": 5}, "type cannot be 5", id="type of a wrong kind"),
+        pytest.param({"type": []}, "type cannot be []", id="no type"),
+        pytest.param({"required": ["a", "a"]}, "required cannot be ['a', 'a']", id="a name twice"),
         pytest.param({"properties": {"a": {"items": 5}}}, "5 is no schema", id="deep inside a map"),
         pytest.param({"anyOf": [{"minimum": "5"}]}, "minimum cannot be '5'", id="deep inside a list"),
         pytest.param({"multipleOf": 0}, "multipleOf cannot be 0", id="a factor of nothing"),
