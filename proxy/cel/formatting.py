@@ -23,11 +23,11 @@ _QUOTED = {ord(raw): f"\\{letter}" for raw, letter in zip('\a\b\f\n\r\t\v\\"', '
 def _format(budget: Budget, template: Any, values: Any) -> str:
     if (kind_of(template), kind_of(values)) != ("string", "list"):
         raise no_overload("format", kind_of(template), kind_of(values))
-    budget.charge(1 + len(template) // 8)
+    budget.charge(8 + len(template) // 8)
     remaining = iter(values)
 
     def clause(match: re.Match[str]) -> str:
-        budget.charge(4)
+        budget.charge(8)
         if match.group() == "%%":
             return "%"
         write = _CLAUSES.get(match[2])
@@ -45,7 +45,7 @@ def _format(budget: Budget, template: Any, values: Any) -> str:
 
 
 def _text(budget: Budget, value: Any, _: int = 0) -> str:
-    budget.charge(4)
+    budget.charge(6)
     match kind_of(value):
         case "list":
             return copied(budget, f"[{', '.join(_text(budget, item) for item in value)}]")

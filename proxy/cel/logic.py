@@ -12,7 +12,7 @@ from .values import kind_of
 
 Thunk = Callable[[], object]
 # An absorbed error costs what making, raising and catching it takes.
-_ABSORPTION = 12
+_ABSORPTION = 32
 
 
 def any_of(budget: Budget, thunks: Iterable[Thunk]) -> bool:

@@ -9,23 +9,20 @@ from typing import Any
 
 import re2
 
+from . import automata
 from .errors import Budget, CelError, no_overload
 from .functions import Function
 from .values import kind_of
 
 # What one pattern and its automaton may take; RE2 falls back to a slower search rather than exceed it.
 _PREPARED_BYTES, _COMPUTED_BYTES = 2 << 20, 1 << 18
-# One unit pays for this many steps: characters of text times instructions of the pattern. RE2's usual automaton takes a
-# thousand times less than that; only a pattern made to defeat it, on text made for the pattern, takes about 2 us.
-# Classes such as \pL become thousands of instructions of which few are ever active, hence the bounds.
-_STEPS, _FEWEST, _MOST = 256, 16, 512
 _ANYWHERE = re2._Anchor.UNANCHORED
 
 
 class Pattern:
     """Hold a compiled pattern and what it costs to search with."""
 
-    __slots__ = ("_match", "_size")
+    __slots__ = ("_characters", "_match", "_units")
 
     def __init__(self, regexp: str, memory: int) -> None:
         options = re2.Options()
@@ -40,12 +37,12 @@ class Pattern:
             raise CelError("invalid_argument", f"bad regular expression: {message}") from None
         # The engine itself: its wrapper's `search` makes a generator, a match and its groups, and nobody asks for them.
         self._match = compiled._regexp.Match
-        self._size = min(max(_FEWEST, compiled.programsize), _MOST)
+        self._units, self._characters = automata.price(regexp, compiled.programsize)
 
     def found(self, budget: Budget, text: str) -> bool:
         """Tell if the pattern matches somewhere in the text."""
-        budget.charge(4 + len(text) * self._size // _STEPS)
         data = text.encode()
+        budget.charge(4 + len(data) * self._units // self._characters)
         start, _ = self._match(_ANYWHERE, data, 0, len(data))[0]
         return bool(start >= 0)
 

@@ -68,7 +68,7 @@ class Resolver:
         self._check = check
         self._locals: dict[str, int] = {}
         self._loops = 0
-        # What running the tree once costs, in quarters of a budget unit.
+        # What running the tree once costs, in halves of a budget unit.
         self._work = 0
         self._depth = 0
 
@@ -230,7 +230,7 @@ class Resolver:
             variables=variables,
             element=resolved,
             test=test,
-            weight=1 + (self._work - before) // 4,
+            weight=1 + (self._work - before) // 2,
         )
 
     def _enter(self, names: Sequence[Node]) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ def _substring(budget: Budget, text: str, start: int, end: int | None = None) ->
 
 def _replace(budget: Budget, text: str, old: str, new: str, limit: int = -1) -> str:
     count = text.count(old) if limit < 0 else min(limit, text.count(old))
-    budget.charge((len(text) + count * len(new)) // COPIED_CHARACTERS)
+    budget.charge(count // COPIED_ITEMS + (len(text) + count * len(new)) // COPIED_CHARACTERS)
     return text.replace(old, new, count)
 
 

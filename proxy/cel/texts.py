@@ -44,7 +44,7 @@ def _contains_word(budget: Budget, text: Any, word: Any) -> bool:
     while start >= 0:
         if not (_in_word(whole[max(start - 1, 0) : start]) or _in_word(whole[start + len(part) :][:1])):
             return True
-        budget.charge(3 + len(part) // READ_CHARACTERS)
+        budget.charge(6 + len(part) // READ_CHARACTERS)
         start = whole.find(part, start + 1)
     return False
 
@@ -66,7 +66,7 @@ def _contains_any(budget: Budget, text: Any, parts: Any) -> bool:
 def _similar(budget: Budget, a: Any, b: Any) -> float:
     """Return how much two texts share, 0 to 1: the Dice coefficient of their three-character pieces."""
     require_text("similar", a, b)
-    budget.charge(8 + len(a) + len(b))
+    budget.charge(16 + 2 * (len(a) + len(b)))
     first, second = _pieces(a), _pieces(b)
     shared, total = (first & second).total(), first.total() + second.total()
     return 2 * shared / total if total else 1.0
@@ -100,7 +100,7 @@ def _host_in(budget: Budget, url: Any, hosts: Any) -> bool:
     if kind_of(hosts) != "list":
         raise no_overload("hostIn", "string", kind_of(hosts))
     require_text("hostIn", url, *hosts)
-    budget.charge(8 + len(url) // READ_CHARACTERS + 8 * len(hosts))
+    budget.charge(8 + len(url) // READ_CHARACTERS + 12 * len(hosts))
     authority = _AUTHORITY.match(url)
     host = _host(authority[1].rpartition("@")[2] if authority else url)
     return any(_under(host, allowed) for allowed in hosts)

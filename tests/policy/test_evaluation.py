@@ -52,7 +52,7 @@ from tests.policy.written import (
 )
 def test_an_error_follows_on_error(entry: dict[str, Any], expected: Verdict, reason: str, on_record: Verdict) -> None:
     """A rule that fails denies unless `onError: allow` was written; either way it is on record as failed."""
-    decision = decided(policy(entry), facts(request=request(*["x"] * 200)))
+    decision = decided(policy(entry), facts(request=request(*["x"] * 60)))
 
     assert (expected, reason) == (decision.verdict, decision.reason)
     assert [(on_record, True, "")] == [(hit.action, bool(hit.error), hit.message) for hit in decision.rules]
@@ -109,8 +109,8 @@ def test_budgets_are_per_rule_and_for_all_of_them() -> None:
     loop = "request.messages.all(m, request.messages.all(n, m.index + n.index >= 0))"
     dear = [{"when": f"!({loop})"} for _ in range(40)]
 
-    affordable = decided(policy(*dear[:2]), facts(request=request(*["x"] * 200)))
-    too_many = decided(policy(*dear), facts(request=request(*["x"] * 200)))
+    affordable = decided(policy(*dear[:2]), facts(request=request(*["x"] * 60)))
+    too_many = decided(policy(*dear), facts(request=request(*["x"] * 60)))
 
     assert Verdict.ALLOW == affordable.verdict
     assert "policy_error" == too_many.reason
@@ -134,7 +134,7 @@ def test_texts_are_paid_from_the_same_budget() -> None:
     loop = "request.messages.all(m, request.messages.all(n, m.index + n.index >= 0))"
     texts = [{"when": "true", "messageExpression": f"{loop} ? 'a' : 'b'"} for _ in range(40)]
 
-    decision = decided(policy(*texts, {"when": f"!({loop})"}), facts(request=request(*["x"] * 200)))
+    decision = decided(policy(*texts, {"when": f"!({loop})"}), facts(request=request(*["x"] * 60)))
 
     assert [41, True, False] == [len(decision.rules), bool(decision.rules[-1].error), bool(decision.rules[0].error)]
     assert "a" == decision.message
