@@ -30,6 +30,17 @@ COPIED_CHARACTERS = 64
 READ_CHARACTERS = 256
 COPIED_ITEMS = 8
 _COMPARED_CHARACTERS = 4096
+_COMPARED_IN_SEARCH = 512
+# From these lengths on Python searches in linear time.
+_LONG_TEXT, _LONG_PART = 2500, 100
+
+
+def charge_search(budget: Budget, text: str, part: str, backwards: bool = False) -> None:
+    """Charge for finding a part: Python may compare all of it at each place, except forwards in a long text."""
+    places, compared = len(text), len(part)
+    if places >= _LONG_TEXT and not backwards:
+        compared = min(compared, _LONG_PART)
+    budget.charge(places // COPIED_CHARACTERS + places * compared // _COMPARED_IN_SEARCH)
 
 
 def _add_text(budget: Budget, a: Any, b: Any) -> Any:
@@ -154,12 +165,12 @@ def _unequal(budget: Budget, a: object, b: object) -> bool:
 
 
 def _equal_items(budget: Budget, a: Any, b: Any) -> bool:
-    budget.charge(len(a))
+    budget.charge(4 + 2 * len(a))
     return all(equal(budget, x, y) for x, y in zip(a, b, strict=True))
 
 
 def _equal_entries(budget: Budget, a: Any, b: Any) -> bool:
-    budget.charge(len(a))
+    budget.charge(4 + 4 * len(a))
     for key in a:
         found, value = _lookup(budget, b, key)
         if not found or not equal(budget, a[key], value):

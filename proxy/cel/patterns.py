@@ -15,7 +15,7 @@ from .functions import Function
 from .values import kind_of
 
 # What one pattern and its automaton may take; RE2 falls back to a slower search rather than exceed it.
-_PREPARED_BYTES, _COMPUTED_BYTES = 2 << 20, 1 << 18
+_PREPARED_BYTES, _COMPUTED_BYTES = 1 << 19, 1 << 18
 _ANYWHERE = re2._Anchor.UNANCHORED
 
 

@@ -37,7 +37,7 @@ from .operators import result_kind
 from .values import TYPES
 
 MAX_DEPTH = 128
-_CALL_WORK = 24
+_CALL_WORK, _ENTRY_WORK = 24, 8
 # (name, arguments) -> (how rows are joined, number of loop variables).
 _MACROS = {
     (name, variables + 1): (macro, variables)
@@ -188,6 +188,7 @@ class Resolver:
         return structs.replace(node, items=self._all(node.items))
 
     def _mapof(self, node: MapOf) -> Node:
+        self._work += _ENTRY_WORK * len(node.keys)
         return structs.replace(node, keys=self._all(node.keys), values=self._all(node.values))
 
     # Calls and macros

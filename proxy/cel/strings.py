@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import Budget, CelError, no_overload
 from .functions import Function
-from .operators import COPIED_CHARACTERS, COPIED_ITEMS, READ_CHARACTERS
+from .operators import COPIED_CHARACTERS, COPIED_ITEMS, READ_CHARACTERS, charge_search
 from .values import kind_of
 
 _TEXT, _INT, _LIST = "string", "int", "list"
@@ -49,8 +49,8 @@ def _test(name: str, test: Callable[[str, str], bool]) -> Function:
             kinds = kind_of(text), kind_of(part)
             if kinds != (_TEXT, _TEXT):
                 raise no_overload(name, *kinds)
-        if len(text) >= READ_CHARACTERS:
-            budget.charge(len(text) // READ_CHARACTERS)
+        if test is operator.contains:
+            charge_search(budget, text, part)
         return test(text, part)
 
     return Function(call=call, least=2, metered=True, method=True, plain=False, kind="bool")
@@ -66,13 +66,15 @@ def _char_at(_: Budget, text: str, position: int) -> str:
     return text[position : position + 1]
 
 
-def _index_of(_: Budget, text: str, part: str, start: int = 0) -> int:
+def _index_of(budget: Budget, text: str, part: str, start: int = 0) -> int:
     if not 0 <= start <= len(text):
         raise _outside(start, text)
+    charge_search(budget, text, part)
     return text.find(part, start)
 
 
-def _last_index_of(_: Budget, text: str, part: str, start: int | None = None) -> int:
+def _last_index_of(budget: Budget, text: str, part: str, start: int | None = None) -> int:
+    charge_search(budget, text, part, backwards=True)
     if start is None:
         return text.rfind(part)
     if not 0 <= start <= len(text):
@@ -88,6 +90,7 @@ def _substring(budget: Budget, text: str, start: int, end: int | None = None) ->
 
 
 def _replace(budget: Budget, text: str, old: str, new: str, limit: int = -1) -> str:
+    charge_search(budget, text, old)
     count = text.count(old) if limit < 0 else min(limit, text.count(old))
     budget.charge(count // COPIED_ITEMS + (len(text) + count * len(new)) // COPIED_CHARACTERS)
     return text.replace(old, new, count)
@@ -96,6 +99,7 @@ def _replace(budget: Budget, text: str, old: str, new: str, limit: int = -1) -> 
 def _split(budget: Budget, text: str, separator: str, limit: int = -1) -> list[str]:
     if limit == 0:
         return []
+    charge_search(budget, text, separator)
     budget.charge(len(text) // COPIED_CHARACTERS + (text.count(separator) if separator else len(text)) // COPIED_ITEMS)
     if separator:
         return text.split(separator, limit - 1 if limit > 0 else -1)

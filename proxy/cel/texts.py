@@ -13,7 +13,7 @@ import re2
 
 from .errors import Budget, CelError, no_overload
 from .functions import Function
-from .operators import COPIED_CHARACTERS, READ_CHARACTERS
+from .operators import COPIED_CHARACTERS, READ_CHARACTERS, charge_search
 from .values import kind_of
 
 _URL = re2.compile(r"""(?i)\b(?:(?:https?|wss?|ftp)://|www\.)[^\s\p{Z}<>"'`{}|^\[\]()]+""")
@@ -40,6 +40,7 @@ def _contains_word(budget: Budget, text: Any, word: Any) -> bool:
     whole, part = _folded(budget, text), _folded(budget, word)
     if not part:
         raise CelError("invalid_argument", "containsWord() needs a word")
+    charge_search(budget, whole, part)
     start = whole.find(part)
     while start >= 0:
         if not (_in_word(whole[max(start - 1, 0) : start]) or _in_word(whole[start + len(part) :][:1])):
@@ -60,7 +61,12 @@ def _contains_any(budget: Budget, text: Any, parts: Any) -> bool:
     require_text("containsAny", text, *parts)
     whole = _folded(budget, text)
     budget.charge(len(parts) * (1 + len(text) // READ_CHARACTERS))
-    return any(_folded(budget, part) in whole for part in parts)
+    return any(_within(budget, _folded(budget, part), whole) for part in parts)
+
+
+def _within(budget: Budget, part: str, whole: str) -> bool:
+    charge_search(budget, whole, part)
+    return part in whole
 
 
 def _similar(budget: Budget, a: Any, b: Any) -> float:
