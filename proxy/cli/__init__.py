@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   handrail test rules/                    run the policies' own tests
   handrail tail --follow                  watch calls as they are recorded
   handrail explain ex_0f3a…               say what was decided about one call, and why
+  handrail explain --policy rules/        say what policies come to, rule by rule
   handrail price gpt-5-mini               say what a model costs
 """
 

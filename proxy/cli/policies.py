@@ -6,11 +6,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from proxy import accounting, app, config, policy
+from proxy.cli import junit
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
 
@@ -40,6 +43,7 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     test.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     test.add_argument("--coverage", action="store_true", help="demand a case for each outcome of each rule and guard")
     test.add_argument("--json", action="store_true", help="one JSON object with every case")
+    test.add_argument("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
     test.set_defaults(run=run_test)
 
 
@@ -62,36 +66,73 @@ def run_check(chosen: argparse.Namespace) -> int:
             ]
         )
     )
-    for rule in policies.rules if chosen.rules else ():
-        print(_lowered(rule))
+    if chosen.rules:
+        _print_rules(policies.rules)
     return 0
 
 
-def _lowered(rule: policy.Rule) -> str:
-    condition = ("unless" if rule.require else "when", rule.when)
-    pairs = [
-        ("phase", f"{rule.phase} → {rule.action} ({rule.mode}), from {rule.section} at {rule.position}"),
-        condition if rule.cap_nanousd is None else ("limit", accounting.format_usd(rule.cap_nanousd)),
+def explain(paths: Sequence[Path], *, as_json: bool) -> int:
+    """Print every rule of some policies in its lowered form: files, or folders whose policy.yaml files are found."""
+    files = [file for path in paths for file in _files(path, config.POLICY_FILE)]
+    if not files:
+        print(f"no {config.POLICY_FILE} in {', '.join(map(str, paths))}", file=sys.stderr)
+        return 1
+    policies = config.policies_of(files)
+    if as_json:
+        print(json.dumps(msgspec.to_builtins({"documents": policies.documents, "rules": policies.rules})))
+    else:
+        _print_rules(policies.rules)
+    return 0
+
+
+def _print_rules(rules: Iterable[policy.Rule]) -> None:
+    for rule in rules:
+        print(f"{paint(rule.id, 'bold')}\n{rows(_lowered(rule))}")
+
+
+def _lowered(rule: policy.Rule) -> list[tuple[str, str]]:
+    limited = rule.cap_nanousd is not None
+    return [
+        ("phase", rule.phase),
+        ("key" if limited else "require" if rule.require else "when", rule.when),
+        ("limit", accounting.format_usd(rule.cap_nanousd) if rule.cap_nanousd is not None else ""),
+        ("counted by", " per ".join(filter(None, (rule.scope, rule.window)))),
         ("tools", ", ".join(rule.tools)),
-        ("message", rule.message),
+        ("action", rule.action),
+        ("to", (rule.way.to or f"cheapest: {', '.join(rule.way.tags)}") if rule.way else ""),
+        ("message", rule.message or rule.message_expression),
+        ("mode", rule.mode),
+        ("onError", rule.on_error),
+        ("onDeny", rule.on_deny),
+        ("priority", str(rule.priority)),
+        ("position", f"{rule.position} ({rule.section})"),
+        ("digest", rule.digest),
     ]
-    return f"{paint(rule.id, 'bold')}\n{rows(pairs)}"
 
 
 def run_test(chosen: argparse.Namespace) -> int:
     """Run the tests and print how each case went."""
-    files = [file for path in chosen.paths for file in _files(path)]
+    files = [file for path in chosen.paths for file in _files(path, TESTS_FILE)]
     if not files:
         print(f"no {TESTS_FILE} in {', '.join(map(str, chosen.paths))}", file=sys.stderr)
         return 1
     report = policy.run_tests([config.source_of(file) for file in files], _load)
     good = report.passed and not (chosen.coverage and report.uncovered)
+    if chosen.junit:
+        _write(chosen.junit, junit.xml(report))
     print(_json(report) if chosen.json else _words(report, coverage=chosen.coverage))
     return 0 if good else 1
 
 
-def _files(path: Path) -> Sequence[Path]:
-    return sorted(path.rglob(TESTS_FILE)) if path.is_dir() else [path]
+def _files(path: Path, name: str) -> Sequence[Path]:
+    return sorted(path.rglob(name)) if path.is_dir() else [path]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
 
 
 def _load(test: str, names: Sequence[str]) -> policy.PolicySet:
@@ -107,9 +148,7 @@ def _words(report: policy.Report, *, coverage: bool) -> str:
     for result in report.results:
         lines.append(f"{paint('pass', 'green') if result.passed else paint('FAIL', 'red')}  {result.name}")
         lines += [f"      {result.position}: {wrong}" for wrong in result.wrong]
-        for one in result.explained:
-            lines.append(f"      {one.rule.id}: {one.outcome}{f' ({one.error})' if one.error else ''}")
-            lines += [f"        {source}  =  {value}" for source, value in one.values]
+        lines += [f"      {line}" for line in junit.why(result)]
     if coverage:
         lines += [f"{paint('unproven', 'yellow')}  {name}" for name in report.uncovered]
     failed = sum(not result.passed for result in report.results)

@@ -16,6 +16,7 @@ import msgspec
 
 from proxy import app
 from proxy.accounting import format_usd
+from proxy.cli import policies
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
 from proxy.stores.sqlite import Reader
@@ -37,11 +38,14 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     tail.set_defaults(run=run_tail)
     explain = commands.add_parser(
         "explain",
-        help="say what was decided about one call, and why",
-        description="Say what was decided about one call, and why: its decisions, route, cost and timing.",
+        help="say what was decided about one call, and why; or what policies say",
+        description="Say what was decided about one call, and why: its decisions, route, cost and timing. "
+        "With --policy: print every rule of some policies in its lowered form.",
     )
-    explain.add_argument("id", help="a decision or exchange id, as in the x-handrail-decision header")
-    explain.add_argument("--json", action="store_true", help="the whole record")
+    subject = explain.add_mutually_exclusive_group(required=True)
+    subject.add_argument("id", nargs="?", help="a decision or exchange id, as in the x-handrail-decision header")
+    subject.add_argument("--policy", nargs="+", type=Path, metavar="PATH", help="policy files, or folders of them")
+    explain.add_argument("--json", action="store_true", help="the whole record, or all that is known of each rule")
     explain.set_defaults(run=run_explain)
     for parser in (tail, explain):
         parser.add_argument("--config", type=Path, help="the configuration that names the records (state.path)")
@@ -65,7 +69,9 @@ def run_tail(chosen: argparse.Namespace) -> int:
 
 
 def run_explain(chosen: argparse.Namespace) -> int:
-    """Print one record in words; exit 1 when there is none."""
+    """Print one record, or the rules of policies, in words; exit 1 when there is none."""
+    if chosen.policy:
+        return policies.explain(chosen.policy, as_json=chosen.json)
     with _reader(chosen) as reader:
         exchange = reader.find(chosen.id) or reader.find(chosen.id.partition("-")[0])
     if exchange is None:

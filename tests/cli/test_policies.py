@@ -45,7 +45,7 @@ def test_check_says_what_was_loaded(pack: Path, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     assert (0, True) == (status, "handrail.yaml is right." in said)
     assert "p@1.0.0 (pack/policy.yaml)" in said
-    assert re.search(r"unless +tool.args.usd <= 50", said)
+    assert re.search(r"require +tool.args.usd <= 50", said)
     assert re.search(r"limit +\$2\.00", said)
 
 
@@ -113,3 +113,54 @@ def test_nothing_proven_is_no_success(tests: str | None, status: int, pack: Path
         path.write_text(tests)
 
     assert status == main(["test", "pack"])
+
+
+def test_policies_are_explained(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`explain --policy` prints for each rule all that decides how it acts, as `check --rules` does."""
+    status = main(["explain", "--policy", "pack"])
+    said = capsys.readouterr().out
+    main(["check", "--rules"])
+
+    assert 0 == status
+    assert capsys.readouterr().out.endswith(said)
+    assert ["p/cap.args@1.0.0", "p/cap@1.0.0", "p/day@1.0.0"] == re.findall(r"^\S+", said, re.MULTILINE)
+    shown = dict(re.findall(r"^  (\w+) +(.*)", said.partition("p/cap@")[2].partition("p/day")[0], re.MULTILINE))
+    digest = shown.pop("digest")
+    assert 64 == len(digest.removeprefix("sha256:"))
+    assert {
+        "phase": "tool_call", "require": "tool.args.usd <= 50", "tools": "refund", "action": "deny",
+        "message": "too much", "mode": "enforce", "onError": "deny", "onDeny": "reply", "priority": "500",
+        "position": "pack/policy.yaml:6:13 (actions)",
+    } == shown  # fmt: skip
+
+
+def test_explained_policies_can_be_read_by_programs(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json each rule has all that is known of it, and each policy its digest."""
+    assert 0 == main(["explain", "--policy", "pack/policy.yaml", "--json"])
+
+    told = json.loads(capsys.readouterr().out)
+    assert (["p"], [False, True, False]) == (
+        [document["name"] for document in told["documents"]],
+        [rule["require"] for rule in told["rules"]],
+    )
+
+
+def test_no_policy_is_no_explanation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without a policy exits 1 and says what was looked for."""
+    assert 1 == main(["explain", "--policy", str(tmp_path)])
+    assert "no policy.yaml in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("verdict", "status"), [("deny", 0), ("allow", 1)])
+def test_results_are_written_as_junit(verdict: str, status: int, pack: Path) -> None:
+    """--junit writes the file whether the cases pass or not, and changes no exit status."""
+    (pack / "pack" / "tests.yaml").write_text(TESTS.replace("VERDICT", verdict))
+
+    assert status == main(["test", "pack", "--junit", "junit.xml"])
+    assert f'tests="1" failures="{status}"' in (pack / "junit.xml").read_text()
+
+
+def test_junit_that_cannot_be_written_is_told(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that cannot be written exits 2 with its name."""
+    assert 2 == main(["test", "pack", "--junit", "gone/junit.xml"])
+    assert "gone/junit.xml: cannot be written" in capsys.readouterr().err
