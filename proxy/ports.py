@@ -5,18 +5,24 @@ In: nouns. Out: the shapes that doors and plug-ins implement. Never: an implemen
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+import enum
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from proxy.errors import HandrailError
 from proxy.terms import (
+    Cover,
+    Delivery,
     Delta,
     End,
     Exchange,
     Fault,
     Finding,
+    Handoff,
     Headers,
+    Held,
+    HeldState,
     RawRequest,
     Reply,
     Request,
@@ -99,7 +105,45 @@ class SessionStore(Protocol):
         """Return the session that last ended in one of these digests, longest history first."""
 
     async def load(self, session_id: str) -> Session | None:
-        """Return a session by its id."""
+        """Return a session by its id; its `escalation` is the id of its open hand-off."""
+
+    def save(self, session: Session, at_ms: int) -> None:
+        """Write what is known of a session beyond its records; queued, never awaited."""
+
+
+class Desk(Protocol):
+    """What waits for a human: held actions, and conversations that were handed over."""
+
+    async def hold(self, held: Held) -> Held:
+        """Put an action down, unless one with its key is pending or approved and not expired: then return that one."""
+
+    async def use(self, key: str, at_ms: int) -> Held | None:
+        """Return the newest action with this key as it stands at this time, EXPIRED included; an approved one is
+        taken, and stands as USED from then on: whoever gets it back as APPROVED has it to himself."""
+
+    async def decide(self, held_id: str, state: HeldState, by: str, note: str, at_ms: int) -> Held | None:
+        """Approve or deny a pending action; return it as it stands then, None if there is no such action."""
+
+    async def held(self, state: HeldState | None, limit: int) -> list[Held]:
+        """Return actions, newest first; None: in whatever state."""
+
+    async def hand_over(self, handoff: Handoff) -> Handoff:
+        """Write the packet and queue its delivery; where the conversation has an open one, return that instead."""
+
+    async def handoffs(self, open_only: bool, limit: int) -> list[Handoff]:
+        """Return packets, newest first."""
+
+    async def close_handoff(self, handoff_id: str, by: str, at_ms: int) -> Handoff | None:
+        """Give a conversation back to its agent; return the packet, None if there is no such packet."""
+
+    async def due(self, at_ms: int, limit: int) -> list[Delivery]:
+        """Return deliveries whose time has come, oldest first."""
+
+    async def delivered(self, handoff_id: str, at_ms: int) -> None:
+        """Take a delivery off the queue."""
+
+    async def postpone(self, handoff_id: str, due_ms: int, error: str) -> None:
+        """Note that a delivery failed, and when to try again."""
 
 
 class Decoder(Protocol):
@@ -139,11 +183,28 @@ class Guard(Protocol):
     version: str
     labels: tuple[str, ...]
     """Every label that its findings can have."""
+    context: Context
+    """What it wants to know besides the text."""
     lookbehind: int
+    """Characters before a match that decide whether it is one."""
     lookahead: int
+    """The longest match in characters, and what after it decides; 0: it judges whole texts only."""
 
     def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
-        """Return what was found in `text`; `context` is earlier texts of the conversation, newest last."""
+        """Return what was found in `text`; `context` is as `self.context` says, newest last."""
+
+
+class Context(enum.StrEnum):
+    """What a guard is given besides the text."""
+
+    SAID = "said"
+    """Earlier texts of the same speaker."""
+    EVIDENCE = "evidence"
+    """The texts of the conversation's tool results, and of the user."""
+    CALLS = "calls"
+    """The conversation's earlier tool calls, each as `name canonical-arguments`."""
+    SIGNALS = "signals"
+    """What the phase's other guards said, each as `name label score`."""
 
 
 class Estimator(Protocol):
@@ -167,6 +228,16 @@ class Dialect(Protocol):
 
     def strip_tools(self, request: Request, names: Collection[str]) -> Request:
         """Return the request without these tools."""
+
+    def with_texts(
+        self, request: Request, texts: Mapping[int, Sequence[Cover]], arguments: Mapping[tuple[int, int], str]
+    ) -> Request:
+        """Return the request with stretches of its messages' texts covered, and with other arguments in calls of its
+        history: by message index, and by (message index, place among its calls)."""
+
+    def continued(self, request: Request, reply: Reply, results: Mapping[int, str]) -> Request:
+        """Return the request with the reply as its newest message and a tool result for each of its calls, by index:
+        the model is asked again."""
 
     def with_max_output(self, request: Request, tokens: int) -> Request:
         """Return the request with an output limit, where the client gave none."""

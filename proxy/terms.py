@@ -35,17 +35,30 @@ class Phase(enum.StrEnum):
     """A point of the walk at which policy is asked."""
 
     REQUEST = "request"
+    TOOL_RESULT = "tool_result"
+    ROUTE = "route"
+    CHUNK = "chunk"
     TOOL_CALL = "tool_call"
     RESPONSE = "response"
+    POST = "post"
 
 
 class Verdict(enum.StrEnum):
     """What a rule wants done, least restrictive first."""
 
     ALLOW = "allow"
+    RECORD = "record"
+    ALERT = "alert"
+    ADJUST_LEVEL = "adjust_level"
+    LABEL = "label"
     ANNOTATE = "annotate"
     ROUTE = "route"
     STRIP_TOOLS = "strip_tools"
+    REDACT = "redact"
+    REWRITE = "rewrite"
+    REPLACE = "replace"
+    REQUIRE_APPROVAL = "require_approval"
+    ESCALATE = "escalate"
     DENY = "deny"
 
     @property
@@ -67,10 +80,29 @@ class Mode(enum.StrEnum):
 
 
 class OnDeny(enum.StrEnum):
-    """How a denial looks to the agent: a well-formed reply, or an OpenAI error object."""
+    """How a denial looks to the agent: a well-formed reply, an OpenAI error object, or (of a tool call) nothing: the
+    model is told why, and asked again."""
 
     REPLY = "reply"
     ERROR = "error"
+    EXPLAIN = "explain"
+
+
+class How(enum.StrEnum):
+    """What a redaction puts in the place of what it takes out: a label, a keyed digest, or a placeholder that is put
+    back in the reply."""
+
+    MASK = "mask"
+    HASH = "hash"
+    TOKENIZE = "tokenize"
+
+
+class HandoffBy(enum.StrEnum):
+    """How the agent learns that a human takes over: by its own hand-off tool, by a response header, or not at all."""
+
+    TOOL = "tool"
+    HEADER = "header"
+    WEBHOOK = "webhook"
 
 
 class UsageSource(enum.StrEnum):
@@ -138,6 +170,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     level: Level
     principal: str
     tenant: str = ""
+    claims: Mapping[str, str] = {}
+    """What config says of this key, such as `tier` and `roles` (separated by commas)."""
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +179,7 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     schema: Json = None
+    description: str = ""
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +234,46 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """1 for the first call of the conversation."""
     link: str = "new"
     """How it was found: `header`, `metadata`, `prefix`, or `new`."""
+    issued: tuple[Issued, ...] = ()
+    """The newest tool calls that Handrail let through, oldest first."""
+    replies: tuple[str, ...] = ()
+    """Digests of the newest assistant messages that Handrail returned, oldest first."""
+    tools: Mapping[str, str] = {}
+    """Tool name -> digest of its definition, as first seen in this conversation."""
+    labels: tuple[str, ...] = ()
+    """What rules have labelled it with, each once."""
+    level: Level | None = None
+    """The level that a `post` rule has lowered it to."""
+    type: str = ""
+    """Its type: the topic that it began with, or what the request's metadata calls it."""
+    escalation: str = ""
+    """Id of the open escalation: a human owns this conversation."""
+
+
+class Issued(msgspec.Struct, frozen=True, kw_only=True):
+    """One tool call that Handrail let through."""
+
+    id: str
+    tool: str
+    digest: str
+    """Of the tool's name and its arguments as canonical JSON."""
+    at_ms: int
+    counted: tuple[Counted, ...] = ()
+    """What it has added to totals; given back when its result says that it failed."""
+    answered: bool = False
+    """Its result was seen."""
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount under one counter, in billionths of its unit: dollars refunded, calls made."""
+
+    id: str
+    """Reservation id."""
+    scope: str
+    window: str
+    nano: int
+    failed: str = ""
+    """Global id of the rule that says whether a result means failure; empty: it counts whatever the result."""
 
 
 # --- guards and policy ----------------------------------------------------------------------------------------------
@@ -241,8 +316,58 @@ class Spend(msgspec.Struct, frozen=True, kw_only=True):
     est_nanousd: int | None = None
     max_nanousd: int | None = None
     conversation: Totals = Totals()
+    user: Totals = Totals()
     agent: Totals = Totals()
-    """The agent's total of the current UTC day."""
+    tenant: Totals = Totals()
+    """The totals of user, agent and tenant are those of the current UTC day."""
+    remaining_nanousd: int | None = None
+    """What is left under the tightest spend limit that applies; None where none does."""
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of a reply's text on its way out; `offset` counts characters of its channel from the beginning."""
+
+    text: str
+    offset: int = 0
+    final: bool = False
+    """The channel ends with it."""
+    channel: str = "text"
+    """`text`, `reasoning` or `refusal`."""
+    choice: int = 0
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One tool result inside a request; `message` is its index there."""
+
+    tool: str
+    call_id: str
+    text: str
+    message: int = 0
+    verified: bool = False
+    """It answers, once, a call that Handrail let through."""
+    age_ms: int = 0
+    """How long ago that call was let through; 0 where it is not verified."""
+    new: bool = True
+    """It stands after the newest assistant message."""
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A target that the call can be routed to; rates in nano-dollars for a million tokens, None where not known."""
+
+    target: Target
+    input_nanousd: int | None = None
+    output_nanousd: int | None = None
+    healthy: bool = True
+    p50_ms: float = 0.0
+    """Median time to its first byte lately; 0 when not measured."""
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a finished call took."""
+
+    ttft_ms: float = 0.0
+    total_ms: float = 0.0
+    guard_ms: float = 0.0
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,8 +381,20 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Only the headers that config allows policy to see."""
     guards: Mapping[str, GuardResult] = {}
     spend: Spend = Spend()
+    results: tuple[Result, ...] = ()
+    """Every tool result of the request, in its order."""
+    labels: tuple[str, ...] = ()
+    """The conversation's labels: the session's, and those that rules have given in this call."""
+    totals: Mapping[str, float] = {}
+    """Name of an action total -> what it has come to in its own scope and window."""
     tool: ToolCall | None = None
     response: Reply | None = None
+    result: Result | None = None
+    chunk: Chunk | None = None
+    candidates: tuple[Candidate, ...] = ()
+    usage: Usage | None = None
+    cost: Cost | None = None
+    latency: Latency | None = None
 
 
 class RuleHit(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,6 +421,59 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     rule: str = ""
 
 
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of text to take out. `place` names the text: of a request the index of its message, `index.call` for
+    the arguments of a call in it; else it is empty, or in arguments the JSON pointer of a string."""
+
+    rule: str
+    kind: str
+    how: How
+    start: int
+    end: int
+    place: str = ""
+
+
+class Cover(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in the place of a stretch of text."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """What an approval has to be like."""
+
+    ttl_s: int = 900
+    wait_s: int = 0
+    """How long the call is held for it; 0 answers at once that it is pending."""
+    group: str = ""
+    """Who may approve, in the operator's own words."""
+
+
+class Escalation(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a conversation goes, and how its agent learns of that."""
+
+    queue: str = "default"
+    by: HandoffBy = HandoffBy.WEBHOOK
+    tool: str = ""
+    """The agent's own hand-off tool: a glob over the tools that the request offers."""
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool call adds to one total, and the most that may come together there."""
+
+    rule: str
+    name: str
+    scope: str
+    window: str
+    nano: int
+    cap_nano: int
+    message: str = ""
+    verdict: Verdict = Verdict.DENY
+    """What happens to a call that has no room: `deny`, `require_approval` or `escalate`."""
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What policy said at one phase (POLICY.md §7)."""
 
@@ -295,7 +485,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """`rule`, `policy_error`, `budget`, or empty for allow."""
     rules: tuple[RuleHit, ...] = ()
     message: str = ""
-    """The safe text for the customer when the verdict denies."""
+    """The safe text for the customer when the verdict denies, escalates or waits for approval."""
     rule: str = ""
     """Global id of the rule whose verdict won."""
     on_deny: OnDeny = OnDeny.REPLY
@@ -304,8 +494,38 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     strip: tuple[str, ...] = ()
     """Names of the tools to take out of the request."""
     annotations: Mapping[str, str] = {}
+    labels: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+    """Ids of the rules that raise an alert."""
+    level: Level | None = None
+    """The level that the conversation is lowered to."""
+    text: str | None = None
+    """What a rewrite makes of the judged text (request: of the user's newest message)."""
+    call: ToolCall | None = None
+    """What a rewrite or a replacement makes of the judged tool call."""
+    spans: tuple[Span, ...] = ()
+    """What to take out, of the rewritten text where there is one; sorted, and none overlaps another."""
+    counts: tuple[Count, ...] = ()
+    """What the judged tool call adds to totals if it is let through."""
+    approval: Approval | None = None
+    escalation: Escalation | None = None
     subject: str = ""
-    """What was judged: the tool call's id in phase tool_call, else empty."""
+    """What was judged: the tool call's id in phase tool_call, the result's call id in tool_result, else empty."""
+    input_digest: str = ""
+    enforced_digest: str = ""
+    """Digests of the judged text before and after its transforms; empty where nothing was changed."""
+    candidate: Difference | None = None
+    """What the candidate bundle would have decided, where that differs."""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """Another bundle's decision on the same facts."""
+
+    bundle: str
+    """Its digest."""
+    verdict: Verdict
+    rule: str = ""
+    message: str = ""
 
 
 # --- money and routing ----------------------------------------------------------------------------------------------
@@ -364,6 +584,91 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """The alias the client asked for."""
     saved_nanousd: int = 0
     """Expected saving of the first target against the one asked for."""
+
+
+# --- humans -----------------------------------------------------------------------------------------------------------
+
+
+class HeldState(enum.StrEnum):
+    """Where an action stands that waits for a human."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    USED = "used"
+    EXPIRED = "expired"
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """An action that a human has to approve. It is bound to its `key`: what is approved is this very call."""
+
+    id: str
+    key: str
+    """Digest of the conversation, the tool and the canonical arguments."""
+    session_id: str
+    agent: str
+    tenant: str
+    tool: str
+    arguments: str
+    """Canonical JSON: what the human has to see."""
+    rule: str
+    created_ms: int
+    expires_ms: int
+    state: HeldState = HeldState.PENDING
+    reason: str = ""
+    group: str = ""
+    exchange_id: str = ""
+    decided_ms: int = 0
+    decided_by: str = ""
+    note: str = ""
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that the agent did, and what came of it."""
+
+    tool: str
+    arguments: str
+    result: str = ""
+    outcome: str = ""
+    """`ok`, `failed`, `unanswered`, or `refused` where policy did not let it happen."""
+
+
+class Handoff(msgspec.Struct, frozen=True, kw_only=True):
+    """What a human gets who takes a conversation over."""
+
+    id: str
+    session_id: str
+    exchange_id: str
+    at_ms: int
+    agent: str
+    tenant: str
+    queue: str
+    rule: str
+    reason: str
+    turn: int = 1
+    summary: str = ""
+    customer: Mapping[str, str] = {}
+    tried: tuple[Tried, ...] = ()
+    sentiment: str = ""
+    """What the sentiment guard said; empty where it did not run."""
+    open_question: str = ""
+    identifiers: Mapping[str, tuple[str, ...]] = {}
+    """Kind -> values: order numbers, e-mail addresses, links …"""
+    completeness: float = 0.0
+    """0 to 1: the share of the packet's fields that are filled."""
+    missing: tuple[str, ...] = ()
+    """Names of the fields that are not."""
+    closed_ms: int = 0
+    closed_by: str = ""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A packet on its way to the webhook, and how often that was tried."""
+
+    handoff: Handoff
+    tries: int = 0
+    due_ms: int = 0
+    error: str = ""
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
