@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -65,6 +66,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     fail: str = ""
     """Error code with which the body ends; `hang` never ends."""
     retryable: bool = True
+    echo: str = ""
+    """Pattern: what it finds in the request stands wherever the chunks say `ECHO`."""
 
 
 class ScriptedUpstream:
@@ -86,9 +89,17 @@ class ScriptedUpstream:
             raise UpstreamError("refused", code=script.refuse, retryable=script.retryable)
         self.open += 1
         try:
-            yield ScriptedReply(script, self.hung)
+            yield ScriptedReply(_echoing(script, call), self.hung)
         finally:
             self.open -= 1
+
+
+def _echoing(script: Script, call: UpstreamCall) -> Script:
+    if not script.echo:
+        return script
+    found = re.search(script.echo.encode(), call.body)
+    assert found, f"the request has nothing like {script.echo}"
+    return msgspec.structs.replace(script, chunks=tuple(c.replace(b"ECHO", found[0]) for c in script.chunks))
 
 
 class ScriptedReply:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import yaml
 
-from proxy.terms import Head
+from proxy.terms import Head, HeldState
 from tests.fakes import Script
 from tests.walking import CONFIG, Walked, compiled
 
@@ -34,6 +34,7 @@ def script(entry: dict[str, Any]) -> Script:
         chunks=chunks,
         refuse=entry.get("refuse", ""),
         fail=entry.get("fail", ""),
+        echo=entry.get("echo", ""),
     )
 
 
@@ -76,6 +77,8 @@ async def test_walk(walk: Walk) -> None:
     problems: list[str] = []
 
     for number, call in enumerate(walk.file["calls"]):
+        if "desk" in call:
+            await (walk.house.close() if call["desk"] == "closed" else walk.house.decide(HeldState(call["desk"])))
         outcome = await walk.house.call(call["request"], headers=call.get("headers"), gone=call.get("gone", False))
         head = outcome.head or Head(status=0)
         actual = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from proxy.pipeline import House, Part, handle
 from proxy.routing import Health
 from proxy.snapshot import Snapshot
 from proxy.stores.memory import MemoryStore
-from proxy.terms import Exchange, Head, RawRequest
+from proxy.terms import Exchange, Head, HeldState, RawRequest
 from tests.fakes import ByteEstimator, CountingIds, FakeClient, FakeClock, Script, ScriptedUpstream
 
 CHAT = "/v1/chat/completions"
@@ -71,10 +71,31 @@ class Walked:
             budgets=self.store,
             records=self.store,
             sessions=self.store,
+            desk=self.store,
             estimator=ByteEstimator(),
             health=Health(),
             observe=self.seen.append,
+            pause=self._pause,
+            vault_key=b"a key of these tests",
         )
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        """What happens while a call waits; the first time only."""
+
+    async def _pause(self, seconds: float) -> None:
+        self.clock.at_ms += int(seconds * 1000)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile:
+            await meanwhile()
+
+    async def decide(self, state: HeldState) -> None:
+        """Approve or deny whatever waits at the desk."""
+        for held in await self.store.held(HeldState.PENDING, 100):
+            await self.store.decide(held.id, state, "lead", "", self.clock.at_ms)
+
+    async def close(self) -> None:
+        """Give every conversation back to its agent."""
+        for packet in await self.store.handoffs(True, 100):
+            await self.store.close_handoff(packet.id, "lead", self.clock.at_ms)
 
     async def call(
         self,
