@@ -1,6 +1,6 @@
 """Owns the shelf of stores: what each of them can do, and the book-keeping rules that all of them keep.
 
-In: nouns. Out: the `Store` Protocol, and decisions about one attempt's entry in the books. Never: I/O.
+In: nouns. Out: the `Store` Protocol, and decisions about one entry in the books. Never: I/O.
 
 An attempt walks `RESERVED -> DISPATCHED -> settled`, and leaves the books when it is settled. If its process goes
 silent it becomes RELEASED (never dispatched, costs nothing) or EXPIRED (booked at what was held, until its owner comes
@@ -17,8 +17,8 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from proxy.errors import BudgetExceeded
-from proxy.ports import BudgetStore, RecordSink, SessionStore
-from proxy.terms import Attempt, Cost, Exchange, Limit, Settlement, State
+from proxy.ports import BudgetStore, Desk, RecordSink, SessionStore
+from proxy.terms import Attempt, Cost, Exchange, Held, HeldState, Limit, Settlement, State
 
 Pair: TypeAlias = tuple[str, str]
 """The name of a counter: (scope, window)."""
@@ -27,8 +27,8 @@ LONGEST_WINDOW_MS = 32 * 24 * 3600 * 1000
 """Counters are kept this much longer than records, because a month's budget counts on them."""
 
 
-class Store(BudgetStore, RecordSink, SessionStore, Protocol):
-    """Budgets, records and sessions in one place, and the leases that let another process clean up after a crash."""
+class Store(BudgetStore, RecordSink, SessionStore, Desk, Protocol):
+    """Budgets, records, sessions and the desk in one place, and leases by which others clean up after a crash."""
 
     def heartbeat(self, reservation_ids: Sequence[str], until_ms: int) -> None:
         """Extend the leases of attempts that are still being worked on; queued, never awaited."""
@@ -37,10 +37,14 @@ class Store(BudgetStore, RecordSink, SessionStore, Protocol):
         """Close what dead processes left open and return those exchanges, RECOVERED; safe in several processes at once.
 
         Holds past their lease that were never dispatched are released; dispatched ones are booked at what was held.
+        Actions that nobody decided or used in time become EXPIRED.
         """
 
     async def purge(self, before_ms: int) -> int:
-        """Delete finished exchanges that started earlier, and counters long unused; return how many exchanges."""
+        """Delete finished exchanges that started earlier, and counters long unused; return how many exchanges.
+
+        States of sessions saved earlier, actions that expired earlier and hand-offs closed earlier go with them.
+        """
 
 
 class Entry(enum.StrEnum):
@@ -65,6 +69,30 @@ def post(entry: str | None, booked_nanousd: int, settlement: Settlement) -> tupl
     unsent = entry in (Entry.RESERVED, Entry.RELEASED) and settlement.nanousd == settlement.tokens == 0
     calls = 0 if unsent or entry == Entry.EXPIRED else 1
     return settlement.nanousd - booked_nanousd, settlement.tokens, calls
+
+
+WAITING = (HeldState.PENDING, HeldState.APPROVED)
+"""Actions in these states expire."""
+
+
+def standing(held: Held, at_ms: int) -> Held:
+    """Return an action as it stands at this time: EXPIRED if it waits longer than it may."""
+    if held.state in WAITING and held.expires_ms <= at_ms:
+        return msgspec.structs.replace(held, state=HeldState.EXPIRED)
+    return held
+
+
+def used(held: Held) -> Held:
+    """Return an action as it stands once somebody was told of it: an approval is good for one call."""
+    return msgspec.structs.replace(held, state=HeldState.USED) if held.state is HeldState.APPROVED else held
+
+
+def decided(held: Held, state: HeldState, by: str, note: str, at_ms: int) -> Held:
+    """Return an action with a human's decision, or as it stands if it is not pending any more."""
+    held = standing(held, at_ms)
+    if held.state is not HeldState.PENDING:
+        return held
+    return msgspec.structs.replace(held, state=state, decided_by=by, note=note, decided_ms=at_ms)
 
 
 class Once:

@@ -1,4 +1,4 @@
-"""Owns the store that forgets: budgets, records and sessions of one process, gone when it ends."""
+"""Owns the store that forgets: budgets, records, sessions and desk of one process, gone when it ends."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from proxy.errors import Overloaded
 from proxy.stores import (
     LONGEST_WINDOW_MS,
     OPEN,
+    WAITING,
     Entry,
     Once,
     Pair,
+    decided,
     exceeded,
     exchange_id,
     expired,
     pairs,
     post,
     recovered,
+    standing,
+    used,
 )
-from proxy.terms import Exchange, Reservation, Session, Settlement, Totals
+from proxy.terms import Delivery, Exchange, Handoff, Held, HeldState, Reservation, Session, Settlement, Totals
 
 _SETTLED = 16_384
 
@@ -60,7 +64,13 @@ class MemoryStore:
         self._touched: dict[Pair, int] = {}
         self._leases: dict[str, int] = {}
         self._sessions: dict[str, int] = {}
-        self._prefixes: dict[str, Session] = {}
+        self._prefixes: dict[str, tuple[str, int]] = {}
+        self._saved: dict[str, tuple[int, Session]] = {}
+        self._held: dict[str, Held] = {}
+        self._handoffs: dict[str, Handoff] = {}
+        self._open_handoffs: dict[str, str] = {}
+        """Session id -> the id of its open one: asked for by every call."""
+        self._deliveries: dict[str, Delivery] = {}
         self.exchanges: dict[str, Exchange] = {}
 
     # --- budgets ----------------------------------------------------------------------------------------------------
@@ -113,18 +123,99 @@ class MemoryStore:
         session = exchange.session
         self._sessions[session.id] = max(session.turn, self._sessions.get(session.id, 0))
         if exchange.prefix:
-            self._prefixes[exchange.prefix] = Session(id=session.id, turn=session.turn + 1, link="prefix")
+            self._prefixes[exchange.prefix] = (session.id, session.turn)
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     async def find(self, prefixes: Sequence[str]) -> Session | None:
         """Return the session that last ended in one of these digests, longest history first; `turn` is the next."""
-        return next((self._prefixes[prefix] for prefix in prefixes if prefix in self._prefixes), None)
+        place = next((self._prefixes[prefix] for prefix in prefixes if prefix in self._prefixes), None)
+        if place is None:
+            return None
+        session_id, turn = place
+        return msgspec.structs.replace(self._known(session_id), turn=turn + 1, link="prefix")
 
     async def load(self, session_id: str) -> Session | None:
         """Return a session by its id; `turn` is the next."""
-        turn = self._sessions.get(session_id)
-        return None if turn is None else Session(id=session_id, turn=turn + 1, link="header")
+        known = self._known(session_id)
+        if not (known.turn or known.escalation):
+            return None
+        return msgspec.structs.replace(known, turn=known.turn + 1, link="header")
+
+    def save(self, session: Session, at_ms: int) -> None:
+        """Write what is known of a session beyond its records."""
+        self._saved[session.id] = at_ms, session
+
+    # --- the desk ---------------------------------------------------------------------------------------------------
+
+    async def hold(self, held: Held) -> Held:
+        """Put an action down, unless one with its key waits: then return that one."""
+        newest = self._newest(held.key)
+        if newest and standing(newest, held.created_ms).state in WAITING:
+            return newest
+        self._held[held.id] = held
+        return held
+
+    async def use(self, key: str, at_ms: int) -> Held | None:
+        """Return the newest action with this key as it stands at this time; an approved one is taken."""
+        held = self._newest(key)
+        if held is None:
+            return None
+        stands = standing(held, at_ms)
+        self._held[held.id] = used(stands)
+        return stands
+
+    async def decide(self, held_id: str, state: HeldState, by: str, note: str, at_ms: int) -> Held | None:
+        """Approve or deny a pending action; return it as it stands then, None if there is no such action."""
+        if held := self._held.get(held_id):
+            self._held[held_id] = decided(held, state, by, note, at_ms)
+        return self._held.get(held_id)
+
+    async def held(self, state: HeldState | None, limit: int) -> list[Held]:
+        """Return actions, newest first; None: in whatever state."""
+        return [held for held in reversed(self._held.values()) if state in (None, held.state)][:limit]
+
+    async def hand_over(self, handoff: Handoff) -> Handoff:
+        """Write the packet and queue its delivery; where the conversation has an open one, return that instead."""
+        if already := self._open_handoffs.get(handoff.session_id):
+            return self._handoffs[already]
+        self._handoffs[handoff.id] = handoff
+        self._open_handoffs[handoff.session_id] = handoff.id
+        self._deliveries[handoff.id] = Delivery(handoff=handoff, due_ms=handoff.at_ms)
+        return handoff
+
+    async def handoffs(self, open_only: bool, limit: int) -> list[Handoff]:
+        """Return packets, newest first."""
+        return [handoff for handoff in reversed(self._handoffs.values()) if not (open_only and handoff.closed_ms)][
+            :limit
+        ]
+
+    async def close_handoff(self, handoff_id: str, by: str, at_ms: int) -> Handoff | None:
+        """Give a conversation back to its agent; return the packet, None if there is no such packet."""
+        handoff = self._handoffs.get(handoff_id)
+        if handoff and not handoff.closed_ms:
+            self._handoffs[handoff_id] = msgspec.structs.replace(handoff, closed_ms=at_ms, closed_by=by)
+            del self._open_handoffs[handoff.session_id]
+        return self._handoffs.get(handoff_id)
+
+    async def due(self, at_ms: int, limit: int) -> list[Delivery]:
+        """Return deliveries whose time has come, oldest first."""
+        due = [delivery for delivery in self._deliveries.values() if delivery.due_ms <= at_ms]
+        return [
+            msgspec.structs.replace(delivery, handoff=self._handoffs[delivery.handoff.id])
+            for delivery in sorted(due, key=lambda delivery: delivery.due_ms)[:limit]
+        ]
+
+    async def delivered(self, handoff_id: str, at_ms: int) -> None:
+        """Take a delivery off the queue."""
+        self._deliveries.pop(handoff_id, None)
+
+    async def postpone(self, handoff_id: str, due_ms: int, error: str) -> None:
+        """Note that a delivery failed, and when to try again."""
+        if delivery := self._deliveries.get(handoff_id):
+            self._deliveries[handoff_id] = msgspec.structs.replace(
+                delivery, tries=delivery.tries + 1, due_ms=due_ms, error=error
+            )
 
     # --- leases -----------------------------------------------------------------------------------------------------
 
@@ -142,6 +233,7 @@ class MemoryStore:
         for reservation_id, attempt in self._attempts.items():
             if attempt.expires_ms < at_ms and attempt.entry in OPEN:
                 self._expire(reservation_id, attempt, at_ms)
+        self._held = {name: standing(held, at_ms) for name, held in self._held.items()}
         dead = [name for name, expires_ms in self._leases.items() if expires_ms < at_ms]
         return [self._close(self.exchanges[name]) for name in dead]
 
@@ -154,9 +246,23 @@ class MemoryStore:
         for pair in [pair for pair, at_ms in self._touched.items() if at_ms < before_ms - LONGEST_WINDOW_MS]:
             if not self._totals[pair].reserved_nanousd:
                 del self._totals[pair], self._touched[pair]
+        self._saved = {name: saved for name, saved in self._saved.items() if saved[0] >= before_ms}
+        self._held = {name: held for name, held in self._held.items() if held.expires_ms >= before_ms}
+        for name in [name for name, handoff in self._handoffs.items() if 0 < handoff.closed_ms < before_ms]:
+            del self._handoffs[name]
+            self._deliveries.pop(name, None)
         return len(old)
 
     # --- below: how -------------------------------------------------------------------------------------------------
+
+    def _known(self, session_id: str) -> Session:
+        """Return all that is known of a session; without a `turn` and an `escalation` that is nothing."""
+        _, saved = self._saved.get(session_id, (0, Session(id=session_id, turn=0)))
+        last = max(saved.turn, self._sessions.get(session_id, 0))
+        return msgspec.structs.replace(saved, turn=last, escalation=self._open_handoffs.get(session_id, ""))
+
+    def _newest(self, key: str) -> Held | None:
+        return next((held for held in reversed(self._held.values()) if held.key == key), None)
 
     def _expire(self, reservation_id: str, attempt: _Attempt, at_ms: int) -> None:
         self._release(attempt, at_ms)

@@ -42,6 +42,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             reserved_nanousd INTEGER NOT NULL, tokens INTEGER NOT NULL, calls INTEGER NOT NULL,
             at_ms INTEGER NOT NULL, PRIMARY KEY (scope, window)) STRICT, WITHOUT ROWID""",
     ),
+    (
+        # What is known of a session beyond its records.
+        """CREATE TABLE sessions (
+            session_id TEXT NOT NULL PRIMARY KEY, at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT""",
+        "CREATE INDEX sessions_by_time ON sessions (at_ms)",
+        # One row per action that a human has to approve; the newest of a key is the one that counts.
+        """CREATE TABLE held (
+            seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, key TEXT NOT NULL, state TEXT NOT NULL,
+            expires_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT""",
+        "CREATE INDEX held_by_key ON held (key)",
+        "CREATE INDEX held_by_state ON held (state)",
+        "CREATE INDEX held_by_expiry ON held (expires_ms)",
+        # One row per packet, its delivery in the same row: neither exists without the other. `closed_ms` is NULL while
+        # a human owns the conversation, `due_ms` once the packet is delivered.
+        """CREATE TABLE handoffs (
+            seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, session_id TEXT NOT NULL, closed_ms INTEGER,
+            due_ms INTEGER, tries INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '', delivered_ms INTEGER,
+            body TEXT NOT NULL) STRICT""",
+        "CREATE UNIQUE INDEX handoffs_open ON handoffs (session_id) WHERE closed_ms IS NULL",
+        "CREATE INDEX handoffs_closed ON handoffs (closed_ms) WHERE closed_ms IS NOT NULL",
+        "CREATE INDEX handoffs_due ON handoffs (due_ms) WHERE due_ms IS NOT NULL",
+    ),
 )
 """Statements that bring a file from version `i` to `i + 1`; append only, since files of every version exist."""
 

@@ -12,19 +12,27 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from proxy.errors import Overloaded
 from proxy.stores import Once, Pair
 from proxy.stores.sqlite.books import Books, Operation
+from proxy.stores.sqlite.desk import Desk, decode_handoff, decode_held, decode_session
 from proxy.stores.sqlite.file import Checkpointer, connect, is_busy, is_trouble, overloaded
-from proxy.terms import Exchange, Reservation, Session, Settlement, Totals
+from proxy.terms import Delivery, Exchange, Handoff, Held, HeldState, Reservation, Session, Settlement, Totals
 
 _TOTALS = "SELECT settled_nanousd, reserved_nanousd, tokens, calls FROM counters WHERE scope = ? AND window = ?"
 _BY_PREFIX = "SELECT session_id, turn FROM exchanges WHERE prefix = ? ORDER BY seq DESC LIMIT 1"
-_BY_ID = "SELECT max(turn) FROM exchanges WHERE session_id = ?"
+_BY_ID = """SELECT (SELECT max(turn) FROM exchanges WHERE session_id = ?1),
+    (SELECT body FROM sessions WHERE session_id = ?1),
+    (SELECT id FROM handoffs WHERE session_id = ?1 AND closed_ms IS NULL)"""
+_HELD = "SELECT body FROM held ORDER BY seq DESC LIMIT ?"
+_HELD_SO = "SELECT body FROM held WHERE state = ? ORDER BY seq DESC LIMIT ?"
+_HANDOFFS = "SELECT body FROM handoffs ORDER BY seq DESC LIMIT ?"
+_HANDOFFS_OPEN = "SELECT body FROM handoffs WHERE closed_ms IS NULL ORDER BY seq DESC LIMIT ?"
+_DUE = "SELECT body, tries, due_ms, error FROM handoffs WHERE due_ms <= ? ORDER BY due_ms, seq LIMIT ?"
 
 _BATCH = 128
 """Operations in one transaction: bounds how long the loop is held."""
@@ -88,13 +96,14 @@ class _Job(msgspec.Struct):
 
 
 class SqliteStore:
-    """Budgets, records and sessions on one file; made by `open`."""
+    """Budgets, records, sessions and the desk on one file; made by `open`."""
 
     def __init__(self, connection: sqlite3.Connection, settings: Settings, checkpointer: Checkpointer) -> None:
         self._connection = connection
         self._settings = settings
         self._checkpointer = checkpointer
         self._books = Books(connection)
+        self._desk = Desk(connection)
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[_Job] = deque()
         self._timer: asyncio.Handle | None = None
@@ -103,7 +112,8 @@ class SqliteStore:
         self._singly = 0
         """How many of the next jobs are written one by one, to find the one that fails."""
         self._settled = Once(_SETTLED)
-        self._remembered: OrderedDict[str, Session] = OrderedDict()
+        self._remembered: OrderedDict[str, tuple[str, int]] = OrderedDict()
+        """(session id, turn) that a history ended in."""
 
     @property
     def backlog(self) -> int:
@@ -133,10 +143,12 @@ class SqliteStore:
 
     async def totals(self, counters: Sequence[Pair]) -> list[Totals]:
         """Return the totals of (scope, window) pairs, zeros where nothing was spent."""
-        rows = [await self._read(_TOTALS, pair) for pair in counters]
+        found = [await self._read(_TOTALS, pair) for pair in counters]
         return [
-            Totals(nanousd=row[0], reserved_nanousd=row[1], tokens=row[2], calls=row[3]) if row else Totals()
-            for row in rows
+            Totals(nanousd=rows[0][0], reserved_nanousd=rows[0][1], tokens=rows[0][2], calls=rows[0][3])
+            if rows
+            else Totals()
+            for rows in found
         ]
 
     # --- records ----------------------------------------------------------------------------------------------------
@@ -156,16 +168,66 @@ class SqliteStore:
     async def find(self, prefixes: Sequence[str]) -> Session | None:
         """Return the session that last ended in one of these digests, longest history first; `turn` is the next."""
         for prefix in prefixes:
-            if session := self._remembered.get(prefix):
-                return session
-            if row := await self._read(_BY_PREFIX, (prefix,)):
-                return self._remember(prefix, *row)
+            if place := self._remembered.get(prefix) or await self._place(prefix):
+                session_id, turn = place
+                known = await self._known(session_id) or Session(id=session_id)
+                return msgspec.structs.replace(known, turn=turn + 1, link="prefix")
         return None
 
     async def load(self, session_id: str) -> Session | None:
         """Return a session by its id; `turn` is the next."""
-        (turn,) = await self._read(_BY_ID, (session_id,))
-        return None if turn is None else Session(id=session_id, turn=turn + 1, link="header")
+        return await self._known(session_id)
+
+    def save(self, session: Session, at_ms: int) -> None:
+        """Write what is known of a session beyond its records; queued."""
+        self._put(partial(self._desk.save, session, at_ms))
+
+    # --- the desk ---------------------------------------------------------------------------------------------------
+
+    async def hold(self, held: Held) -> Held:
+        """Put an action down, unless one with its key waits: then return that one."""
+        return cast(Held, await self._do(partial(self._desk.hold, held)))
+
+    async def use(self, key: str, at_ms: int) -> Held | None:
+        """Return the newest action with this key as it stands at this time; an approved one is taken."""
+        return cast(Held | None, await self._do(partial(self._desk.use, key, at_ms)))
+
+    async def decide(self, held_id: str, state: HeldState, by: str, note: str, at_ms: int) -> Held | None:
+        """Approve or deny a pending action; return it as it stands then, None if there is no such action."""
+        return cast(Held | None, await self._do(partial(self._desk.decide, held_id, state, by, note, at_ms)))
+
+    async def held(self, state: HeldState | None, limit: int) -> list[Held]:
+        """Return actions, newest first; None: in whatever state."""
+        rows = await (self._read(_HELD_SO, (state, limit)) if state else self._read(_HELD, (limit,)))
+        return [decode_held(body) for (body,) in rows]
+
+    async def hand_over(self, handoff: Handoff) -> Handoff:
+        """Write the packet and queue its delivery; where the conversation has an open one, return that instead."""
+        return cast(Handoff, await self._do(partial(self._desk.hand_over, handoff)))
+
+    async def handoffs(self, open_only: bool, limit: int) -> list[Handoff]:
+        """Return packets, newest first."""
+        rows = await self._read(_HANDOFFS_OPEN if open_only else _HANDOFFS, (limit,))
+        return [decode_handoff(body) for (body,) in rows]
+
+    async def close_handoff(self, handoff_id: str, by: str, at_ms: int) -> Handoff | None:
+        """Give a conversation back to its agent; return the packet, None if there is no such packet."""
+        return cast(Handoff | None, await self._do(partial(self._desk.close_handoff, handoff_id, by, at_ms)))
+
+    async def due(self, at_ms: int, limit: int) -> list[Delivery]:
+        """Return deliveries whose time has come, oldest first."""
+        return [
+            Delivery(handoff=decode_handoff(body), tries=tries, due_ms=due_ms, error=error)
+            for body, tries, due_ms, error in await self._read(_DUE, (at_ms, limit))
+        ]
+
+    async def delivered(self, handoff_id: str, at_ms: int) -> None:
+        """Take a delivery off the queue."""
+        await self._do(partial(self._desk.delivered, handoff_id, at_ms))
+
+    async def postpone(self, handoff_id: str, due_ms: int, error: str) -> None:
+        """Note that a delivery failed, and when to try again."""
+        await self._do(partial(self._desk.postpone, handoff_id, due_ms, error))
 
     # --- leases -----------------------------------------------------------------------------------------------------
 
@@ -175,8 +237,9 @@ class SqliteStore:
 
     async def recover(self, at_ms: int) -> list[Exchange]:
         """Close what dead processes left open and return those exchanges, RECOVERED."""
-        while await self._do(partial(self._books.expire, at_ms)):
-            pass
+        for expire in (self._books.expire, self._desk.expire):
+            while await self._do(partial(expire, at_ms)):
+                pass
         closed: list[Exchange] = []
         while some := await self._do(partial(self._books.recover, at_ms)):
             closed += some
@@ -187,6 +250,8 @@ class SqliteStore:
         total = 0
         while deleted := await self._do(partial(self._books.purge, before_ms)):
             total += deleted
+        while await self._do(partial(self._desk.purge, before_ms)):
+            pass
         return total
 
     async def close(self) -> None:
@@ -275,18 +340,34 @@ class SqliteStore:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    async def _read(self, query: str, values: Sequence[str]) -> Any:
+    async def _read(self, query: str, values: Sequence[str | int]) -> list[Any]:
         until_s = self._loop.time() + self._settings.patience_s
         while True:
             try:
-                return self._connection.execute(query, values).fetchone()
+                return self._connection.execute(query, values).fetchall()
             except sqlite3.Error as error:
                 if not is_busy(error) or self._loop.time() >= until_s:
                     raise overloaded(error) from error
             await asyncio.sleep(_FIRST_DELAY_S)
 
-    def _remember(self, prefix: str, session_id: str, turn: int) -> Session:
-        session = self._remembered[prefix] = Session(id=session_id, turn=turn + 1, link="prefix")
+    async def _known(self, session_id: str) -> Session | None:
+        """Return a session with its next turn; a state that is still queued is waited for."""
+        if self._jobs:
+            await self._do(lambda: None)
+        [(turn, body, handoff_id)] = await self._read(_BY_ID, (session_id,))
+        if turn is body is handoff_id is None:
+            return None
+        saved = decode_session(body) if body else Session(id=session_id, turn=0)
+        last = max(turn or 0, saved.turn)
+        return msgspec.structs.replace(saved, turn=last + 1, link="header", escalation=handoff_id or "")
+
+    async def _place(self, prefix: str) -> tuple[str, int] | None:
+        for session_id, turn in await self._read(_BY_PREFIX, (prefix,)):
+            return self._remember(prefix, session_id, turn)
+        return None
+
+    def _remember(self, prefix: str, session_id: str, turn: int) -> tuple[str, int]:
+        place = self._remembered[prefix] = (session_id, turn)
         if len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
-        return session
+        return place
