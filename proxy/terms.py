@@ -36,27 +36,19 @@ class Phase(enum.StrEnum):
 
     REQUEST = "request"
     TOOL_RESULT = "tool_result"
-    ROUTE = "route"
-    CHUNK = "chunk"
     TOOL_CALL = "tool_call"
     RESPONSE = "response"
-    POST = "post"
 
 
 class Verdict(enum.StrEnum):
     """What a rule wants done, least restrictive first."""
 
     ALLOW = "allow"
-    RECORD = "record"
-    ALERT = "alert"
-    ADJUST_LEVEL = "adjust_level"
     LABEL = "label"
     ANNOTATE = "annotate"
     ROUTE = "route"
     STRIP_TOOLS = "strip_tools"
     REDACT = "redact"
-    REWRITE = "rewrite"
-    REPLACE = "replace"
     REQUIRE_APPROVAL = "require_approval"
     ESCALATE = "escalate"
     DENY = "deny"
@@ -80,12 +72,10 @@ class Mode(enum.StrEnum):
 
 
 class OnDeny(enum.StrEnum):
-    """How a denial looks to the agent: a well-formed reply, an OpenAI error object, or (of a tool call) nothing: the
-    model is told why, and asked again."""
+    """How a denial looks to the agent: a well-formed reply, or an OpenAI error object."""
 
     REPLY = "reply"
     ERROR = "error"
-    EXPLAIN = "explain"
 
 
 class How(enum.StrEnum):
@@ -238,14 +228,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """The newest tool calls that Handrail let through, oldest first."""
     replies: tuple[str, ...] = ()
     """Digests of the newest assistant messages that Handrail returned, oldest first."""
-    tools: Mapping[str, str] = {}
-    """Tool name -> digest of its definition, as first seen in this conversation."""
     labels: tuple[str, ...] = ()
     """What rules have labelled it with, each once."""
-    level: Level | None = None
-    """The level that a `post` rule has lowered it to."""
-    type: str = ""
-    """Its type: the topic that it began with, or what the request's metadata calls it."""
     escalation: str = ""
     """Id of the open escalation: a human owns this conversation."""
 
@@ -258,22 +242,6 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """Of the tool's name and its arguments as canonical JSON."""
     at_ms: int
-    counted: tuple[Counted, ...] = ()
-    """What it has added to totals; given back when its result says that it failed."""
-    answered: bool = False
-    """Its result was seen."""
-
-
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """An amount under one counter, in billionths of its unit: dollars refunded, calls made."""
-
-    id: str
-    """Reservation id."""
-    scope: str
-    window: str
-    nano: int
-    failed: str = ""
-    """Global id of the rule that says whether a result means failure; empty: it counts whatever the result."""
 
 
 # --- guards and policy ----------------------------------------------------------------------------------------------
@@ -316,24 +284,8 @@ class Spend(msgspec.Struct, frozen=True, kw_only=True):
     est_nanousd: int | None = None
     max_nanousd: int | None = None
     conversation: Totals = Totals()
-    user: Totals = Totals()
     agent: Totals = Totals()
-    tenant: Totals = Totals()
-    """The totals of user, agent and tenant are those of the current UTC day."""
-    remaining_nanousd: int | None = None
-    """What is left under the tightest spend limit that applies; None where none does."""
-
-
-class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of a reply's text on its way out; `offset` counts characters of its channel from the beginning."""
-
-    text: str
-    offset: int = 0
-    final: bool = False
-    """The channel ends with it."""
-    channel: str = "text"
-    """`text`, `reasoning` or `refusal`."""
-    choice: int = 0
+    """Those of the current UTC day."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -351,25 +303,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """It stands after the newest assistant message."""
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A target that the call can be routed to; rates in nano-dollars for a million tokens, None where not known."""
-
-    target: Target
-    input_nanousd: int | None = None
-    output_nanousd: int | None = None
-    healthy: bool = True
-    p50_ms: float = 0.0
-    """Median time to its first byte lately; 0 when not measured."""
-
-
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a finished call took."""
-
-    ttft_ms: float = 0.0
-    total_ms: float = 0.0
-    guard_ms: float = 0.0
-
-
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that policy may know at one phase; rooms fill what the compiled rules reference, and nothing else."""
 
@@ -385,16 +318,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Every tool result of the request, in its order."""
     labels: tuple[str, ...] = ()
     """The conversation's labels: the session's, and those that rules have given in this call."""
-    totals: Mapping[str, float] = {}
-    """Name of an action total -> what it has come to in its own scope and window."""
     tool: ToolCall | None = None
     response: Reply | None = None
     result: Result | None = None
-    chunk: Chunk | None = None
-    candidates: tuple[Candidate, ...] = ()
-    usage: Usage | None = None
-    cost: Cost | None = None
-    latency: Latency | None = None
 
 
 class RuleHit(msgspec.Struct, frozen=True, kw_only=True):
@@ -460,20 +386,6 @@ class Escalation(msgspec.Struct, frozen=True, kw_only=True):
     """The agent's own hand-off tool: a glob over the tools that the request offers."""
 
 
-class Count(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tool call adds to one total, and the most that may come together there."""
-
-    rule: str
-    name: str
-    scope: str
-    window: str
-    nano: int
-    cap_nano: int
-    message: str = ""
-    verdict: Verdict = Verdict.DENY
-    """What happens to a call that has no room: `deny`, `require_approval` or `escalate`."""
-
-
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What policy said at one phase (POLICY.md §7)."""
 
@@ -495,37 +407,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the tools to take out of the request."""
     annotations: Mapping[str, str] = {}
     labels: tuple[str, ...] = ()
-    alerts: tuple[str, ...] = ()
-    """Ids of the rules that raise an alert."""
-    level: Level | None = None
-    """The level that the conversation is lowered to."""
-    text: str | None = None
-    """What a rewrite makes of the judged text (request: of the user's newest message)."""
-    call: ToolCall | None = None
-    """What a rewrite or a replacement makes of the judged tool call."""
     spans: tuple[Span, ...] = ()
-    """What to take out, of the rewritten text where there is one; sorted, and none overlaps another."""
-    counts: tuple[Count, ...] = ()
-    """What the judged tool call adds to totals if it is let through."""
+    """What to take out; sorted, and none overlaps another."""
     approval: Approval | None = None
+    held: str = ""
+    """Id of the action at the desk that this call waited for."""
     escalation: Escalation | None = None
     subject: str = ""
     """What was judged: the tool call's id in phase tool_call, the result's call id in tool_result, else empty."""
-    input_digest: str = ""
-    enforced_digest: str = ""
-    """Digests of the judged text before and after its transforms; empty where nothing was changed."""
-    candidate: Difference | None = None
-    """What the candidate bundle would have decided, where that differs."""
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Another bundle's decision on the same facts."""
-
-    bundle: str
-    """Its digest."""
-    verdict: Verdict
-    rule: str = ""
-    message: str = ""
 
 
 # --- money and routing ----------------------------------------------------------------------------------------------

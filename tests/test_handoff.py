@@ -39,7 +39,7 @@ DECISION = Decision(
     message="A colleague will be with you.",
     escalation=Escalation(queue="gold"),
     rules=(
-        RuleHit(id="p/other@1", action=Verdict.RECORD, mode=Mode.ENFORCE, message="not this"),
+        RuleHit(id="p/other@1", action=Verdict.ANNOTATE, mode=Mode.ENFORCE, message="not this"),
         RuleHit(id="p/angry@1", action=Verdict.ESCALATE, mode=Mode.ENFORCE, message="the customer is angry"),
     ),
 )
