@@ -29,7 +29,7 @@ from proxy.server.health import Health, Heartbeat
 from proxy.snapshot import Limits, Snapshot
 from proxy.stores import sqlite
 from proxy.telemetry import RuleCounts, Telemetry, TelemetrySettings, log, open_log, open_telemetry
-from proxy.terms import Head, Json, RawRequest
+from proxy.terms import Head, Json, RawRequest, Secret
 from proxy.upstream import UpstreamSettings, open_upstream
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ T = TypeVar("T")
 BEATS_PER_LEASE = 3
 COLLECT_AFTER = 10_000
 """Objects made and not freed, after which the garbage collector looks among the youngest."""
-AT_START = ("listen", "health_listen", "admin_listen", "admin_token_file", "state", "telemetry")
+AT_START = ("listen", "health_listen", "admin_listen", "admin_token_file", "state", "handoff", "telemetry")
 """Keys that a reload takes note of and only a restart puts in force."""
 PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
 """Where the simulated model is said to be while nothing is served."""
@@ -166,7 +166,10 @@ async def running(options: Options) -> AsyncIterator[Running]:
             return config.build(fresh, options.environment, simulated_url=simulated_url, prices=prices)
 
         here = await _start(stack, loaded, await asyncio.to_thread(build, loaded))
-        await stack.enter_async_context(_background(_keep_leases(here), _reload_on_change(here, options, build, seen)))
+        work = [_keep_leases(here), _reload_on_change(here, options, build, seen)]
+        if settings := await asyncio.to_thread(_delivery, loaded):
+            work.append(delivery.deliver(here.store, settings, here.house.clock, on_bug=_log_bug))
+        await stack.enter_async_context(_background(*work))
         yield here
 
 
@@ -190,6 +193,7 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
         sqlite.open(sqlite.Settings(path=str(state), lease_ms=int(limits.lease_s * 1000)))
     )
     token_path = await asyncio.to_thread(_admin_token, settings, loaded.folder, state.parent)
+    vault_key = await asyncio.to_thread(_secret_file, state.parent / "vault.key", "state.path")
     await stack.enter_async_context(_off_loop(open_log(settings.telemetry.log_level, sys.stderr)))
     telemetry = await stack.enter_async_context(
         _off_loop(
@@ -213,9 +217,12 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
         budgets=store,
         records=store,
         sessions=store,
+        desk=store,
         estimator=LazyEstimator(),
         health=TargetHealth(),
         observe=telemetry.observe,
+        pause=asyncio.sleep,
+        vault_key=vault_key.encode(),
     )
     here = Running(
         listen=settings.listen,
@@ -248,6 +255,15 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _delivery(loaded: config.Loaded) -> delivery.DeliverySettings | None:
+    """Return where packets for humans go, if anywhere; raise ConfigError for a secret that nobody could check."""
+    section = loaded.config.handoff
+    if section is None:
+        return None
+    secret = Secret((loaded.folder / section.secret_file).read_text().strip())
+    return delivery.DeliverySettings(url=section.url, secret=secret, timeout_s=section.timeout_s)
+
+
 def _upstream_settings(limits: Limits) -> UpstreamSettings:
     return UpstreamSettings(
         connect_ms=int(limits.connect_s * 1000),
@@ -262,14 +278,24 @@ def _admin_token(settings: config.Config, folder: Path, state: Path) -> Path:
     if settings.admin_token_file:
         return folder / settings.admin_token_file
     path = state / "admin.token"
-    try:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(secrets.token_hex(32) + "\n")
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise ConfigError([f"admin_token_file: {path} cannot be made: {error.strerror}"]) from error
+    _secret_file(path, "admin_token_file")
     return path
+
+
+def _secret_file(path: Path, key: str) -> str:
+    """Return a secret of this installation, made at the first start, readable by its owner alone."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        if not path.exists():
+            with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(secrets.token_hex(32) + "\n")
+            # Whole or not at all, also where two processes start at once: the first one's stays.
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(draft)
+            draft.unlink()
+        return path.read_text().strip()
+    except OSError as error:
+        raise ConfigError([f"{key}: {path} cannot be made: {error.strerror}"]) from error
 
 
 # --- the doors ------------------------------------------------------------------------------------------------------
@@ -287,7 +313,15 @@ async def _listen(stack: contextlib.AsyncExitStack, here: Running) -> None:
         limits=limits,
     )
     health = Health(heartbeat.age_s, lambda: _not_ready(plane, here), telemetry.render)
-    admin = Admin(here.admin_token_path, lambda: status(here), error=_error_reply, on_bug=_log_bug, limits=limits)
+    admin = Admin(
+        here.admin_token_path,
+        lambda: status(here),
+        desk=here.store,
+        clock=here.house.clock,
+        error=_error_reply,
+        on_bug=_log_bug,
+        limits=limits,
+    )
     here.health_listen = _bound("health_listen", here.health_listen, lambda: health.start(here.health_listen))
     stack.push_async_callback(asyncio.to_thread, health.stop)
     heartbeat.start()

@@ -5,6 +5,7 @@ Reads files and the environment at start-up and at reload only; a running walk n
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import os
@@ -21,7 +22,7 @@ from proxy.errors import ConfigError
 from proxy.ports import Guard, Provider
 from proxy.routing import Table, Unlisted
 from proxy.snapshot import Limits, Price, Snapshot, UnknownPrice
-from proxy.terms import Json, Level, ProviderSettings, Secret, Target
+from proxy.terms import Finding, Json, Level, ProviderSettings, Secret, Target
 from proxy.wire import DIALECTS
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -94,6 +95,14 @@ class TelemetrySection(_Section, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class HandoffSection(_Section, frozen=True, kw_only=True):
+    """Where packets for humans go; with a secret they are signed."""
+
+    url: str
+    secret_file: str
+    timeout_s: float = 10.0
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """The whole file, as written, with its defaults."""
 
@@ -113,6 +122,7 @@ class Config(_Section, frozen=True, kw_only=True):
     prices: Mapping[str, Mapping[str, str | float]] = {}
     policies: tuple[str, ...] = ()
     state: StateSection = StateSection()
+    handoff: HandoffSection | None = None
     telemetry: TelemetrySection = TelemetrySection()
     limits: Limits = Limits()
 
@@ -266,6 +276,8 @@ class _Builder:
         access = self._access()
         if config.admin_token_file:
             self._file(config.admin_token_file, "admin_token_file")
+        if config.handoff:
+            self._file(config.handoff.secret_file, "handoff", "secret_file")
         prices = self._prices()
         guards, policies = self._policies()
         if self._problems.found or prices is None or policies is None:
@@ -278,6 +290,7 @@ class _Builder:
             dialects=DIALECTS,
             policies=policies,
             guards=guards,
+            find=FUNCTIONS.find,
             providers={name: provider for name, provider in providers.items() if provider},
             table=self._routes(),
             price=self._pricer(prices, books),
@@ -445,13 +458,15 @@ def policies_of(paths: Sequence[Path]) -> policy.PolicySet:
 
 
 def guards_of(policies: Sequence[Path]) -> dict[str, Guard]:
-    """Create each guard that a pack has a file for: `topics.yaml` beside a policy teaches the guard `topics`."""
+    """Create every guard, each with the files beside the policies that are named like it (`topics.yaml` teaches the
+    guard `topics`); one that learns from such a file is there only where a pack has it."""
     guards: dict[str, Guard] = {}
     for name in plugins.names("guards"):
         paths = dict.fromkeys(path.with_name(f"{name}.yaml") for path in policies)
         sources = [source_of(path) for path in paths if path.exists()]
-        if sources:
-            guards[name] = plugins.load("guards", name).create(sources)
+        module = plugins.load("guards", name)
+        if sources or not getattr(module, "LEARNS", False):
+            guards[name] = module.create(sources)
     return guards
 
 
@@ -468,7 +483,21 @@ def _window_key(window: str, zone: str, at_ms: int) -> str:
     return accounting.window_key(accounting.Window(window), at_ms, accounting.zone_named(zone))
 
 
-FUNCTIONS = policy.Functions(tokens=accounting.estimate, window_key=_window_key)
+_FINDERS: tuple[Guard, ...] = tuple(plugins.load("guards", name).create(()) for name in ("pii", "secrets"))
+
+
+@functools.lru_cache(maxsize=512)
+def _found(text: str) -> tuple[Finding, ...]:
+    """Return all personal data and secrets in a text; a history comes again with each turn of its conversation."""
+    return tuple(finding for guard in _FINDERS for finding in guard.scan(text, ()))
+
+
+FUNCTIONS = policy.Functions(
+    tokens=accounting.estimate,
+    window_key=_window_key,
+    find=_found,
+    kinds=frozenset(label for guard in _FINDERS for label in guard.labels),
+)
 """What policies can compute with the help of other rooms."""
 
 

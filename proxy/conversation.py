@@ -10,9 +10,10 @@ request is the one that the previous exchange of the same conversation ended in.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
-from proxy.terms import Caller, Message, RawRequest, Reply, Request
+from proxy.terms import Caller, Message, RawRequest, Reply, Request, Result, Session
 
 HEADER = "x-handrail-session"
 METADATA_KEYS = ("session_id", "conversation_id", "thread_id")
@@ -53,6 +54,32 @@ class History:
         end = self._hash.copy()
         end.update(_canonical(Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls)))
         return end.hexdigest()
+
+
+def results(messages: Sequence[Message], session: Session, at_ms: int) -> tuple[Result, ...]:
+    """Return every tool result of a history. One is verified if it answers, once, a call that Handrail let through:
+    that shows that the call was made, not that its result is true."""
+    return tuple(_results(messages, session, at_ms)) if any(message.role == "tool" for message in messages) else ()
+
+
+def _results(messages: Sequence[Message], session: Session, at_ms: int) -> Iterator[Result]:
+    called = {call.id: call.name for message in messages for call in message.tool_calls}
+    answers = Counter(message.tool_call_id for message in messages if message.role == "tool")
+    issued = {(call.id, call.tool): call.at_ms for call in session.issued}
+    newest = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=-1)
+    for number, message in enumerate(messages):
+        if message.role == "tool":
+            call_id, tool = message.tool_call_id, called.get(message.tool_call_id, "")
+            verified = (call_id, tool) in issued and answers[call_id] == 1
+            yield Result(
+                tool=tool,
+                call_id=call_id,
+                text=message.text,
+                message=number,
+                verified=verified,
+                age_ms=max(0, at_ms - issued[call_id, tool]) if verified else 0,
+                new=number > newest,
+            )
 
 
 def _canonical(message: Message) -> bytes:

@@ -34,6 +34,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
     expires: str = ""
     """ISO 8601 date or time; without a zone it is UTC. Empty: it does not expire."""
+    claims: dict[str, str] = {}
+    """What rules may know of its holder, such as `tier` and `roles`."""
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +54,13 @@ def identify(raw: RawRequest, access: Access, at_ms: int) -> Caller:
     key = _match(_bearer(raw), access.keys)
     if not key or (key.expires and expires_ms(key.expires) <= at_ms):
         raise Unauthenticated("The key is not valid. Ask whoever runs Handrail for one; `handrail keys` makes it.")
-    return Caller(agent=access.agent, level=access.level, principal=f"key:{key.name}", tenant=access.tenant)
+    return Caller(
+        agent=access.agent,
+        level=access.level,
+        principal=f"key:{key.name}",
+        tenant=access.tenant,
+        claims=key.claims,
+    )
 
 
 def _bearer(raw: RawRequest) -> str:

@@ -5,7 +5,7 @@ In: compiled policies, targets, prices, limits. Out: a value. Never: anything th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from proxy.policy import PolicySet
 from proxy.ports import Dialect, Guard, Provider
 from proxy.routing import Table
-from proxy.terms import Caller, Cost, RawRequest, Target, Usage
+from proxy.terms import Caller, Cost, Finding, RawRequest, Target, Usage
 
 UnknownPrice = Literal["deny", "ceiling", "mark"]
 
@@ -59,6 +59,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """By endpoint path."""
     policies: PolicySet
     guards: Mapping[str, Guard]
+    find: Callable[[str], Sequence[Finding]]
+    """All personal data and secrets in a text."""
     providers: Mapping[str, Provider]
     table: Table
     price: Callable[[Target, int, str], Price | None]

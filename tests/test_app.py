@@ -155,6 +155,65 @@ async def test_state_path(folder: Path) -> None:
         assert [State.COMPLETE] == [exchange.state for _, exchange in reader.tail(5)]
 
 
+@contextlib.asynccontextmanager
+async def webhook() -> AsyncIterator[tuple[str, list[tuple[str, bytes]]]]:
+    """Take packets on loopback; the first answer is lost."""
+    taken: list[tuple[str, bytes]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        taken.append((request.headers["webhook-id"], await request.read()))
+        return web.Response(status=503 if len(taken) == 1 else 200)
+
+    site = web.Application()
+    site.router.add_post("/hook", take)
+    runner = web.AppRunner(site)
+    await runner.setup()
+    listener = web.TCPSite(runner, "127.0.0.1", 0)
+    await listener.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/hook", taken
+    finally:
+        await runner.cleanup()
+
+
+ESCALATES = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  escalation: [{id: human, when: 'true', to: tier2, message: One moment.}]
+"""
+
+
+async def test_a_packet_reaches_the_webhook(folder: Path) -> None:
+    """A hand-off is sent, signed, until it is taken, always under one id; the conversation then waits for a human."""
+    await asyncio.to_thread((folder / "hand.yaml").write_text, ESCALATES)
+    await asyncio.to_thread((folder / "secret").write_text, "whsec_" + "QUJD" * 10)
+    async with webhook() as (url, taken):
+        handoff = f"handoff: {{url: '{url}', secret_file: secret, timeout_s: 5}}\npolicies: [hand.yaml]\n"
+        async with app.running(await asyncio.to_thread(options, folder, handoff)) as here:
+            reply = await ask(here)
+
+            assert await until(lambda: _came(taken, 2))
+            assert "One moment." in str(reply)
+            assert 1 == len({packet_id for packet_id, _ in taken})
+            assert "tier2" == json.loads(taken[-1][1])["queue"]
+
+
+async def _came(taken: Sequence[object], count: int) -> bool:
+    return len(taken) >= count
+
+
+async def test_a_signing_key_that_is_none_is_told(folder: Path) -> None:
+    """What no receiver could check with is refused at the start."""
+    await asyncio.to_thread((folder / "secret").write_text, "short")
+    handoff = "handoff: {url: 'http://127.0.0.1:1/', secret_file: secret}\n"
+
+    with pytest.raises(ConfigError):
+        async with app.running(await asyncio.to_thread(options, folder, handoff)):
+            pass
+
+
 async def test_what_a_dead_process_left_is_closed_at_the_start(folder: Path) -> None:
     """A call that was dispatched by a process that died is on record as recovered when the next one starts."""
     settings = await asyncio.to_thread(options, folder)

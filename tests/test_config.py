@@ -249,6 +249,10 @@ PROVEN_ELSEWHERE = {
     "models.*.provider": "tests/test_config.py::test_mistakes_are_told_with_their_place",
     "policies": "tests/test_config.py::test_policies_are_found",
     "state.path": "tests/test_app.py::test_state_path",
+    **dict.fromkeys(
+        ("handoff.url", "handoff.secret_file", "handoff.timeout_s"),
+        "tests/test_app.py::test_a_packet_reaches_the_webhook",
+    ),
     "telemetry.otlp_endpoint": "tests/test_app.py::test_spans_are_sent",
     "telemetry.sample": "tests/test_app.py::test_spans_are_sent",
     "telemetry.log_level": "tests/test_app.py::test_log_level",

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.conversation import LOOK_BACK, History, claimed
-from proxy.terms import Caller, Level, Message, RawRequest, Reply, Request, ToolCall
+from proxy.conversation import LOOK_BACK, History, claimed, results
+from proxy.terms import Caller, Issued, Level, Message, RawRequest, Reply, Request, Session, ToolCall
 
 CALLER = Caller(agent="a", level=Level.ASSIST, principal="local")
 OTHER = Caller(agent="a", level=Level.ASSIST, principal="key:other")
@@ -87,3 +87,36 @@ def test_different_histories_have_different_digests(texts: list[tuple[str, str]]
     }
 
     assert len(texts) == len(digests)
+
+
+# --- tool results -----------------------------------------------------------------------------------------------------
+
+
+def test_results_answer_calls_that_were_let_through() -> None:
+    """A result is verified if its call was issued and it is the only answer; it is new after the last assistant turn."""
+    calls = tuple(ToolCall(id=f"c{n}", name="look", arguments="{}") for n in range(3))
+    messages = (
+        Message(role="assistant", tool_calls=calls[:1]),
+        Message(role="tool", text="old", tool_call_id="c0"),
+        Message(role="assistant", tool_calls=calls[1:]),
+        Message(role="tool", text="once", tool_call_id="c1"),
+        Message(role="tool", text="twice", tool_call_id="c2"),
+        Message(role="tool", text="again", tool_call_id="c2"),
+        Message(role="tool", text="made up", tool_call_id="c9"),
+    )
+    issued = tuple(Issued(id=f"c{n}", tool="look", digest="", at_ms=1000) for n in range(3))
+
+    found = results(messages, Session(id="s", issued=issued), 5000)
+
+    assert [
+        ("old", "look", True, 4000, False),
+        ("once", "look", True, 4000, True),
+        ("twice", "look", False, 0, True),
+        ("again", "look", False, 0, True),
+        ("made up", "", False, 0, True),
+    ] == [(r.text, r.tool, r.verified, r.age_ms, r.new) for r in found]
+
+
+def test_no_results() -> None:
+    """A history without tool messages has none."""
+    assert () == results((Message(role="user", text="hi"),), Session(id="s"), 0)

@@ -179,3 +179,14 @@ def test_a_bad_key_file_says_all_that_is_wrong(text: str, problems: list[str]) -
 
     assert problems == [found[: len(start)] for found, start in zip(refused.value.problems, problems, strict=True)]
     assert TEXT not in str(refused.value)
+
+
+def test_a_key_says_what_rules_may_know_of_its_holder() -> None:
+    """Claims come from the key file, never from the request."""
+    text, digest = new_key(bytes(16))
+    access = Access(agent="a", level=Level.EXECUTE, keys=(Key(name="k", sha256=digest, claims={"tier": "gold"}),))
+    raw = RawRequest(
+        method="POST", path="/", headers={"authorization": f"Bearer {text}", "tier": "x"}, body=b"", peer=""
+    )
+
+    assert {"tier": "gold"} == identify(raw, access, 0).claims

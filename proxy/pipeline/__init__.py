@@ -24,12 +24,13 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
     walk = Walk(house, raw)
     try:
         await walk.enter()
+        walk.check_results()
         walk.choose(walk.check(Phase.REQUEST))
         async with aclosing(relay(walk)) as parts:
             async for part in parts:
                 yield part
     except HandrailError as error:
-        for part in walk.fail(error):
+        async for part in walk.fail(error):
             yield part
     finally:
         walk.leave(client)
@@ -72,7 +73,7 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
                     if decoder.over:
                         break
                 rest, ended = decoder.close()
-                for part in walk.passes(gate, rest):
+                for part in walk.passes(gate, rest, last=True):
                     yield part
                 end = ended
             else:
@@ -82,7 +83,7 @@ async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Par
         end = End() if walk.ended else _fault(error)
     finally:
         walk.books.close(end, walk.usage, gate.replies)
-    for part in walk.judge(gate, end):
+    async for part in walk.judge(gate, end):
         yield part
 
 

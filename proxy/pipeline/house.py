@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from proxy.ports import BudgetStore, Clock, Estimator, Ids, RecordSink, SessionStore, Upstream
+from proxy.ports import BudgetStore, Clock, Desk, Estimator, Ids, RecordSink, SessionStore, Upstream
 from proxy.routing import Health
 from proxy.snapshot import Snapshot
 from proxy.terms import Exchange
@@ -22,8 +22,13 @@ class House(msgspec.Struct, kw_only=True):
     budgets: BudgetStore
     records: RecordSink
     sessions: SessionStore
+    desk: Desk
     estimator: Estimator
     health: Health
     observe: Callable[[Exchange], None]
+    pause: Callable[[float], Awaitable[None]]
+    """Wait for so many seconds."""
+    vault_key: bytes
+    """With which placeholders and digests of personal data are made."""
     open_holds: set[str] = msgspec.field(default_factory=set)
     """Reservation ids in flight, whose leases `app` extends."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -12,15 +12,18 @@ from proxy.errors import BudgetExceeded, Denied, HandrailError, UpstreamError
 from proxy.gate import Gate
 from proxy.pipeline.books import UNBILLED, Books
 from proxy.pipeline.house import House
-from proxy.policy import PolicySet, user_text
+from proxy.pipeline.humans import Humans
+from proxy.pipeline.scanning import scanned
+from proxy.policy import PolicySet
 from proxy.ports import Client, UpstreamReply
+from proxy.redaction import Restorer, Vault
 from proxy.terms import (
+    Cover,
     Decision,
     Delta,
     End,
     Facts,
     Fault,
-    GuardResult,
     Head,
     Headers,
     OnDeny,
@@ -29,6 +32,7 @@ from proxy.terms import (
     Reply,
     Request,
     Session,
+    Span,
     State,
     Target,
     Usage,
@@ -50,6 +54,7 @@ class Walk:
         self.raw = raw
         self.draft = recording.Draft(house.ids.new("ex"), raw.path, house.clock.wall_ms(), house.clock.monotonic_ms())
         self.books = Books(house, self.snapshot, self.draft, len(raw.body))
+        self.humans = Humans(house, self.draft)
         self.dialect = self.snapshot.dialects[raw.path]
         self.begun = False
         self.ended = False
@@ -60,6 +65,10 @@ class Walk:
         self.request: Request
         self.facts: Facts
         self.history: conversation.History
+        self.vault: Vault
+        self.restorer: Restorer
+        self.covers: dict[int, list[Cover]] = {}
+        """What is taken out of the request, by message."""
 
     # --- request side -----------------------------------------------------------------------------------------------
 
@@ -78,8 +87,17 @@ class Walk:
         self.history = conversation.History(caller, request.messages)
         draft.session = await self._session()
         self.facts = Facts(
-            at_ms=draft.at_ms, caller=caller, request=request, session=draft.session, headers=self._visible()
+            at_ms=draft.at_ms,
+            caller=caller,
+            request=request,
+            session=draft.session,
+            headers=self._visible(),
+            results=conversation.results(request.messages, draft.session, draft.at_ms),
+            labels=draft.session.labels,
         )
+        self.vault = Vault(self.house.vault_key, draft.session.id)
+        if draft.session.escalation:
+            raise Denied(self.humans.owned(draft.session))
         if self.policies.reads_spend:
             asked = self.snapshot.table.asked(request.model)[0]
             self.facts = replace(self.facts, spend=await self.books.spend(asked))
@@ -102,7 +120,8 @@ class Walk:
     def check(self, phase: Phase, *, subject: str = "", facts: Facts | None = None) -> Decision:
         """Run the guards that this phase's rules read, then ask policy; put the decision on record.
 
-        Raises Denied, except for a tool call under `onDeny: reply`: that one is only taken out of the reply.
+        Raises Denied where nothing may go on. A tool call that is denied or has to wait is only taken out of the reply,
+        unless its rule says `onDeny: error`.
         """
         clock = self.house.clock
         name = f"{self.draft.id}-{phase}{subject}"
@@ -113,32 +132,37 @@ class Walk:
         decision = self.policies.decide(phase, facts, name)
         self.draft.policy_ms += clock.monotonic_ms() - began
         self.draft.decisions.append(decision)
-        if decision.verdict.weight > self.verdict.weight:
-            self.verdict = decision.verdict
+        if decision.labels:
+            self.facts = replace(self.facts, labels=self.humans.label(decision.labels))
+        if decision.verdict is not Verdict.REQUIRE_APPROVAL:
+            self._weigh(decision)
         dropped_only = phase is Phase.TOOL_CALL and decision.on_deny is OnDeny.REPLY
-        if decision.verdict is Verdict.DENY and not dropped_only:
+        if decision.verdict is Verdict.ESCALATE or (decision.verdict is Verdict.DENY and not dropped_only):
             raise Denied(decision)
         return decision
+
+    def _weigh(self, decision: Decision) -> None:
+        if decision.verdict.weight > self.verdict.weight:
+            self.verdict = decision.verdict
 
     def _guarded(self, phase: Phase, facts: Facts) -> Facts:
         names = self.policies.guards_needed(phase)
         if not names:
             return facts
-        text, context = _text_of(phase, facts)
-        results = {name: self._scan(name, text, context) for name in names}
+        results = scanned(self.snapshot.guards, names, phase, facts, self.house.clock)
         self.draft.guards.update(results)
+        self.draft.guard_ms += sum(result.ms for result in results.values())
         return replace(facts, guards=results)
 
-    def _scan(self, name: str, text: str, context: list[str]) -> GuardResult:
-        guard, clock = self.snapshot.guards[name], self.house.clock
-        began = clock.monotonic_ms()
-        try:
-            findings, error = tuple(guard.scan(text, context)), ""
-        except Exception as failure:  # noqa: BLE001 a guard is a plug-in: whatever it raises follows the rule's onError
-            findings, error = (), type(failure).__name__
-        took = clock.monotonic_ms() - began
-        self.draft.guard_ms += took
-        return GuardResult(name=name, version=guard.version, findings=findings, error=error, ms=took)
+    def check_results(self) -> None:
+        """Judge every tool result of the request, each time: the history is the agent's own claim."""
+        if not self.policies.has(Phase.TOOL_RESULT):
+            return
+        for result in self.facts.results:
+            facts = replace(self.facts, result=result)
+            decision = self.check(Phase.TOOL_RESULT, subject=str(result.message), facts=facts)
+            if decision.spans:
+                self.covers[result.message] = self.vault.covers(decision.spans, result.text)
 
     # --- routing ----------------------------------------------------------------------------------------------------
 
@@ -148,6 +172,7 @@ class Walk:
             self.request = self.dialect.strip_tools(self.request, decision.strip)
             self.books.take(self.request)
             self.facts = replace(self.facts, request=self.request)
+        self._cover(decision)
         self.books.limits = self.policies.limits(self.facts)
         self.draft.route = routing.choose(
             self.snapshot.table,
@@ -157,6 +182,24 @@ class Walk:
             healthy=lambda alias: self.house.health.healthy(alias, self.draft.at_ms),
             input_tokens=len(self.raw.body) // 4,
         )
+
+    def _cover(self, decision: Decision) -> None:
+        """Take out of the request what policy says. The facts keep what was there: placeholders are put back before
+        any rule judges the reply."""
+        spans: dict[int, list[Span]] = {}
+        for span in decision.spans:
+            spans.setdefault(int(span.place), []).append(span)
+        messages = self.request.messages
+        for number, found in spans.items():
+            # What a result was judged by is taken out first; it and the request's own rules see the same text.
+            covers = [*self.covers.get(number, ()), *self.vault.covers(found, messages[number].text)]
+            self.covers[number] = _apart(covers)
+        if self.covers:
+            calls = [(n, i, call) for n, message in enumerate(messages) for i, call in enumerate(message.tool_calls)]
+            hidden = {(n, i): self.vault.hide(call.arguments) for n, i, call in calls}
+            changed = {(n, i): hidden[n, i] for n, i, call in calls if hidden[n, i] != call.arguments}
+            self.request = self.dialect.with_texts(self.request, self.covers, changed)
+            self.books.take(self.request)
 
     def targets(self) -> Sequence[Target]:
         """Return the targets to try, capped by `limits.max_attempts`."""
@@ -174,6 +217,7 @@ class Walk:
     def starts(self) -> None:
         """Begin an attempt: what the one before used and ended with is not its own."""
         self.usage, self.ended = None, False
+        self.restorer = Restorer(self.vault)
 
     def hears(self, reply: UpstreamReply) -> None:
         """Keep what the provider's head says; only a reply with status 2xx is billed."""
@@ -185,8 +229,9 @@ class Walk:
         self.draft.simulated = "x-handrail-simulated" in reply.headers
         self.usage = None if 200 <= reply.status < 300 else UNBILLED
 
-    def passes(self, gate: Gate, deltas: Sequence[Delta]) -> Iterator[Part]:
-        """Take notes of deltas on their way to the gate; yield what it lets through."""
+    def passes(self, gate: Gate, deltas: Sequence[Delta], last: bool = False) -> Iterator[Part]:
+        """Take notes of deltas on their way to the gate, put back what was taken out of the request; yield what the
+        gate lets through."""
         if deltas and not self.draft.ttft_ms:
             self.draft.ttft_ms = self.house.clock.monotonic_ms() - self.draft.began
         for delta in deltas:
@@ -196,7 +241,10 @@ class Walk:
             if delta.model:
                 self.draft.model_served = delta.model
             self.ended = self.ended or delta.final
-            yield from self.release(gate.feed(delta))
+            for restored in self.restorer.feed(delta):
+                yield from self.release(gate.feed(restored))
+        for restored in self.restorer.close() if last else ():
+            yield from self.release(gate.feed(restored))
         if gate.held_bytes > self.snapshot.limits.max_reply_bytes:
             raise UpstreamError("The provider's reply is too large to be judged.", code="too_large", retryable=False)
 
@@ -224,10 +272,11 @@ class Walk:
                 "x-handrail-decision": f"{self.draft.id}-{Phase.REQUEST}",
                 "x-handrail-policy": self.snapshot.policies.digest,
                 "x-handrail-verdict": self.verdict,
+                **self.humans.headers,
             },
         )
 
-    def judge(self, gate: Gate, end: End | Fault) -> Iterator[Part]:
+    async def judge(self, gate: Gate, end: End | Fault) -> AsyncIterator[Part]:
         """Decide on the tool calls and the message, then let what was held go, or say something else in its place."""
         if isinstance(end, Fault):
             if self.begun:
@@ -239,22 +288,31 @@ class Walk:
             raise UpstreamError("The provider's reply can be read in more ways than one.", code="reply_ambiguous")
         began = self.house.clock.monotonic_ms()
         drop: dict[tuple[int, int], str] = {}
+        says: dict[int, str] = {}
         replies = []
         for reply in gate.replies():
-            kept = self._judge_calls(reply, drop)
-            self.check(Phase.RESPONSE, subject=str(reply.choice), facts=replace(self.facts, response=kept))
+            kept = await self._judge_calls(reply, drop)
+            facts = replace(self.facts, response=kept)
+            decision = self.check(Phase.RESPONSE, subject=str(reply.choice), facts=facts)
+            if decision.spans:
+                says[reply.choice] = text = _covered(kept.text, self.vault.covers(decision.spans, kept.text))
+                kept = replace(kept, text=text)
             replies.append(kept)
         self.draft.hold_ms = self.house.clock.monotonic_ms() - began
         self._completes(replies)
-        yield from self.release(gate.release(drop))
+        for part in self.release(gate.release(drop, says)):
+            yield part
         yield end
 
-    def _judge_calls(self, reply: Reply, drop: dict[tuple[int, int], str]) -> Reply:
+    async def _judge_calls(self, reply: Reply, drop: dict[tuple[int, int], str]) -> Reply:
         kept, said = [], ""
         for call in reply.tool_calls:
             facts = replace(self.facts, tool=call, response=reply)
             decision = self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
-            if decision.verdict is Verdict.DENY:
+            if decision.verdict is Verdict.REQUIRE_APPROVAL:
+                decision = await self.humans.asked(decision, call, self.facts)
+                self._weigh(decision)
+            if decision.verdict in (Verdict.DENY, Verdict.REQUIRE_APPROVAL):
                 drop[reply.choice, call.index] = decision.message
                 said = said or decision.message
             else:
@@ -271,6 +329,7 @@ class Walk:
         if replies:
             self.draft.finish_reason = replies[0].finish_reason
             self.draft.prefix = self.history.extended(replies[0])
+        self.humans.issue([call for reply in replies for call in reply.tool_calls])
 
     # --- endings ----------------------------------------------------------------------------------------------------
 
@@ -281,10 +340,20 @@ class Walk:
         yield self._head(fault.status, fault.headers)
         yield Delta(frame=fault.body or self.dialect.error_body(error))
 
-    def fail(self, error: HandrailError) -> Iterator[Part]:
-        """Answer with an error object, or with the policy's safe text where it says so."""
+    async def fail(self, error: HandrailError) -> AsyncIterator[Part]:
+        """Answer with an error object, or with the policy's safe text where it says so; first a human gets the packet,
+        where there is to be one: nobody is told of a human who knows nothing."""
+        if isinstance(error, Denied) and error.decision.escalation:
+            try:
+                await self.humans.hand_over(error.decision, self.facts, self.snapshot.find)
+            except HandrailError as trouble:
+                error = trouble
+        for part in self._failed(error):
+            yield part
+
+    def _failed(self, error: HandrailError) -> Iterator[Part]:
         if isinstance(error, Denied | BudgetExceeded):
-            self.verdict = Verdict.DENY
+            self.verdict = error.decision.verdict if isinstance(error, Denied) else Verdict.DENY
             self.draft.ends(State.DENIED, error.status, error.code)
         else:
             self.draft.ends(State.FAULT, error.status, error.code)
@@ -301,6 +370,9 @@ class Walk:
         self.draft.ends(State.DENIED, 200)
         self.draft.finish_reason = "content_filter"
         reply = Reply(text=decision.message, finish_reason="content_filter", model=self.request.model)
+        if not self.begun and (call := self.humans.by_tool(decision, self.request)):
+            reply = replace(reply, text="", finish_reason="tool_calls", tool_calls=(call,))
+            self.draft.finish_reason = reply.finish_reason
         self.draft.prefix = self.history.extended(reply)
         say = self.dialect.cut if self.begun else self.dialect.compose
         usage = self.usage or UNBILLED
@@ -313,18 +385,29 @@ class Walk:
         elif not self.draft.status:
             # Nothing has ended it and the client is still there: Handrail itself gave it up, as at shutdown.
             self.draft.ends(State.FAULT, 503, "abandoned")
-        exchange = self.draft.exchange(self.house.clock.monotonic_ms(), self.snapshot.guards)
+        needed = dict.fromkeys(name for phase in Phase for name in self.policies.guards_needed(phase))
+        exchange = self.draft.exchange(self.house.clock.monotonic_ms(), needed)
         if self.draft.caller.principal:
             # What nobody authenticated for is counted, not recorded: strangers must not fill the disk.
             self.house.records.finish(exchange)
+            self.humans.remember()
         self.books.settle()
         self.house.observe(exchange)
 
 
-def _text_of(phase: Phase, facts: Facts) -> tuple[str, list[str]]:
-    """Return the text that guards scan at a phase, and the earlier texts of the same speaker."""
-    if phase is Phase.TOOL_CALL and facts.tool:
-        return facts.tool.arguments, []
-    if phase is Phase.RESPONSE and facts.response:
-        return facts.response.text, []
-    return user_text(facts.request), [m.text for m in facts.request.messages if m.role == "user"][:-1]
+def _covered(text: str, covers: Sequence[Cover]) -> str:
+    """Return a text with what covers it."""
+    made, place = [], 0
+    for cover in covers:
+        made += [text[place : cover.start], cover.text]
+        place = cover.end
+    return "".join((*made, text[place:]))
+
+
+def _apart(covers: Sequence[Cover]) -> list[Cover]:
+    """Return covers in their order, without those that begin inside an earlier one."""
+    kept: list[Cover] = []
+    for cover in sorted(covers, key=lambda cover: (cover.start, -cover.end)):
+        if not kept or cover.start >= kept[-1].end:
+            kept.append(cover)
+    return kept

@@ -1,0 +1,161 @@
+"""Owns what one walk has to do with humans: approvals that it waits for, conversations that it hands over, and what the
+session remembers of both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy import handoff, recording
+from proxy.pipeline.house import House
+from proxy.pipeline.scanning import written
+from proxy.policy import Globs
+from proxy.terms import (
+    Approval,
+    Decision,
+    Facts,
+    Finding,
+    HandoffBy,
+    Held,
+    HeldState,
+    Issued,
+    Phase,
+    Request,
+    Session,
+    ToolCall,
+    Verdict,
+)
+
+OWNED_TEXT = "A colleague of mine has taken this over and will get back to you here."
+DECLINED_TEXT = "A colleague of mine has looked at this and decided against it."
+POLL_S = 0.5
+"""How often the desk is asked while a call waits."""
+REMEMBERED_CALLS = 64
+OVER = (HeldState.USED, HeldState.EXPIRED)
+
+
+class Humans:
+    """The desk, as one walk sees it."""
+
+    def __init__(self, house: House, draft: recording.Draft) -> None:
+        self._house = house
+        self._draft = draft
+        self._issued: list[Issued] = []
+        self._labels: dict[str, None] = {}
+        self.headers: dict[str, str] = {}
+        """What the reply's head says of a hand-off."""
+        self._arguments: dict[str, str] = {}
+
+    # --- approvals ----------------------------------------------------------------------------------------------------
+
+    async def asked(self, decision: Decision, call: ToolCall, facts: Facts) -> Decision:
+        """Return the decision as the desk leaves it: allowed once, denied, or still to be approved."""
+        approval, clock = decision.approval or Approval(), self._house.clock
+        until = clock.wall_ms() + approval.wait_s * 1000
+        mine = self._mine(decision, approval, call, facts)
+        held = await self._current(mine)
+        while held.state is HeldState.PENDING and clock.wall_ms() < until:
+            await self._house.pause(POLL_S)
+            held = await self._house.desk.use(mine.key, clock.wall_ms()) or held
+        after = replace(decision, held=held.id, **_AFTER.get(held.state, {"reason": "pending"}))
+        self._draft.decisions[-1] = after
+        return after
+
+    async def _current(self, mine: Held) -> Held:
+        desk = self._house.desk
+        held = await desk.use(mine.key, mine.created_ms)
+        if held is None or held.state in OVER:
+            await desk.hold(mine)
+            # Whoever was faster may have got it approved since.
+            held = await desk.use(mine.key, mine.created_ms) or mine
+        return held
+
+    def _mine(self, decision: Decision, approval: Approval, call: ToolCall, facts: Facts) -> Held:
+        now, spelling = self._house.clock.wall_ms(), written(call)
+        return Held(
+            id=self._house.ids.new("ap"),
+            key=recording.digest(f"{facts.session.id}\n{spelling}".encode()),
+            session_id=facts.session.id,
+            agent=facts.caller.agent,
+            tenant=facts.caller.tenant,
+            tool=call.name,
+            arguments=spelling.partition(" ")[2],
+            rule=decision.rule,
+            created_ms=now,
+            expires_ms=now + approval.ttl_s * 1000,
+            reason=decision.message,
+            group=approval.group,
+            exchange_id=self._draft.id,
+        )
+
+    # --- hand-offs ----------------------------------------------------------------------------------------------------
+
+    def owned(self, session: Session) -> Decision:
+        """Return the decision on a call whose conversation belongs to a human: it is kept from the model."""
+        self.headers = {"x-handrail-escalation": session.escalation}
+        decision = Decision(
+            id=f"{self._draft.id}-{Phase.REQUEST}",
+            phase=Phase.REQUEST,
+            verdict=Verdict.ESCALATE,
+            reason="handed_over",
+            message=OWNED_TEXT,
+        )
+        self._draft.decisions.append(decision)
+        return decision
+
+    async def hand_over(self, decision: Decision, facts: Facts, find: Callable[[str], Sequence[Finding]]) -> None:
+        """Write the packet, once for a conversation, before anybody is told of it."""
+        packet = handoff.packet(
+            id=self._house.ids.new("ho"), facts=facts, decision=decision, exchange_id=self._draft.id, find=find
+        )
+        packet = await self._house.desk.hand_over(packet)
+        self.headers = {"x-handrail-escalation": packet.id}
+        self._arguments = {"reason": packet.reason, "summary": packet.summary, "queue": packet.queue, "id": packet.id}
+
+    def by_tool(self, decision: Decision, request: Request) -> ToolCall | None:
+        """Return the call of the agent's own hand-off tool, if the rule wants one and the tool takes what we know."""
+        wanted = decision.escalation
+        if wanted is None or wanted.by is not HandoffBy.TOOL or not wanted.tool:
+            return None
+        globs = Globs((wanted.tool,))
+        tool = next((tool for tool in request.tools if globs.match(tool.name)), None)
+        if tool is None:
+            return None
+        schema = cast("dict[str, Any]", tool.schema) if isinstance(tool.schema, dict) else {}
+        given = {name: self._arguments[name] for name in schema.get("properties", {}) if name in self._arguments}
+        if not given.keys() >= {*schema.get("required", ())}:
+            return None
+        call_id = hashlib.blake2b(self._draft.id.encode(), digest_size=12).hexdigest()
+        return ToolCall(id=f"call_{call_id}", name=tool.name, arguments=msgspec.json.encode(given).decode())
+
+    # --- what the session remembers -----------------------------------------------------------------------------------
+
+    def issue(self, calls: Sequence[ToolCall]) -> None:
+        """Note the tool calls that the agent gets."""
+        now = self._house.clock.wall_ms()
+        self._issued = [
+            Issued(id=call.id, tool=call.name, digest=recording.digest(written(call).encode()), at_ms=now)
+            for call in calls
+        ]
+
+    def label(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Label the conversation; return all its labels, each once."""
+        self._labels |= dict.fromkeys(labels)
+        return tuple(dict.fromkeys((*self._draft.session.labels, *self._labels)))
+
+    def remember(self) -> None:
+        """Queue what is new about the session, if anything is."""
+        session, labels = self._draft.session, self.label(())
+        if self._issued or labels != session.labels:
+            issued = (*session.issued, *self._issued)[-REMEMBERED_CALLS:]
+            self._house.sessions.save(replace(session, issued=issued, labels=labels), self._house.clock.wall_ms())
+
+
+_AFTER: dict[HeldState, dict[str, Any]] = {
+    HeldState.APPROVED: {"verdict": Verdict.ALLOW, "reason": "approved"},
+    HeldState.DENIED: {"verdict": Verdict.DENY, "reason": "declined", "message": DECLINED_TEXT},
+}

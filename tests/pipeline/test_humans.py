@@ -1,0 +1,123 @@
+"""Owns the proof of proxy/pipeline/humans.py beyond the walks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.errors import Overloaded
+from proxy.stores.memory import MemoryStore
+from proxy.terms import Handoff, HeldState, Verdict
+from tests.fakes import Script
+from tests.walking import CONFIG, Walked, compiled
+
+REFUND = (
+    b'{"id":"c","model":"large","choices":[{"index":0,"finish_reason":"tool_calls","message":{"role":"assistant",'
+    b'"content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"refund","arguments":"{}"}}]}}],'
+    b'"usage":{"prompt_tokens":10,"completion_tokens":5}}'
+)
+ASK: dict[str, Any] = {"model": "large", "messages": [{"role": "user", "content": "Hi"}]}
+SESSION = {"x-handrail-session": "s"}
+POLICY = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+"""
+WAITS = (
+    POLICY
+    + "  actions: [{id: r, tools: [refund], when: 'true', action: require_approval, approval: {ttl: 60s, wait: 5s}}]"
+)
+HANDS_OVER = POLICY + "  escalation: [{id: e, when: 'true', to: tier2, message: One moment.}]"
+
+
+async def house_of(policy: str, tmp_path: Path, *scripts: Script) -> Walked:
+    """Make a house with one policy."""
+    snapshot = await asyncio.to_thread(compiled, CONFIG, policy, tmp_path)
+    return Walked(*scripts, snapshot=snapshot)
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict", "calls"),
+    [
+        pytest.param(HeldState.APPROVED, Verdict.ALLOW, ("refund",), id="approved"),
+        pytest.param(HeldState.DENIED, Verdict.DENY, (), id="denied"),
+    ],
+)
+async def test_a_call_waits_for_its_approval(
+    state: HeldState, verdict: Verdict, calls: tuple[str, ...], tmp_path: Path
+) -> None:
+    """With `wait` the reply is held until a human has decided."""
+    house = await house_of(WAITS, tmp_path, Script(chunks=(REFUND,)))
+    house.meanwhile = lambda: house.decide(state)
+
+    await house.call(ASK)
+
+    (exchange,) = house.seen
+    assert (verdict, calls) == (exchange.decisions[0].verdict, exchange.tool_calls)
+
+
+async def test_nobody_decides_in_time(tmp_path: Path) -> None:
+    """After `wait` the answer is that it is pending."""
+    house = await house_of(WAITS, tmp_path, Script(chunks=(REFUND,)))
+
+    await house.call(ASK)
+
+    (exchange,) = house.seen
+    assert ("pending", ()) == (exchange.decisions[0].reason, exchange.tool_calls)
+
+
+async def test_an_approval_is_good_for_its_time(tmp_path: Path) -> None:
+    """What was approved too long ago has to be approved again."""
+    house = await house_of(WAITS, tmp_path, Script(chunks=(REFUND,)), Script(chunks=(REFUND,)))
+    await house.call(ASK, headers=SESSION)
+    await house.decide(HeldState.APPROVED)
+    house.clock.at_ms += 61_000
+
+    await house.call(ASK, headers=SESSION)
+
+    assert ["pending", "pending"] == [exchange.decisions[0].reason for exchange in house.seen]
+
+
+async def test_an_approval_is_for_one_conversation(tmp_path: Path) -> None:
+    """The same call of another conversation waits for its own."""
+    house = await house_of(WAITS, tmp_path, Script(chunks=(REFUND,)), Script(chunks=(REFUND,)))
+    await house.call(ASK, headers=SESSION)
+    await house.decide(HeldState.APPROVED)
+
+    await house.call(ASK, headers={"x-handrail-session": "another"})
+
+    assert ["pending", "pending"] == [exchange.decisions[0].reason for exchange in house.seen]
+
+
+class Full(MemoryStore):
+    """A store that cannot write packets."""
+
+    async def hand_over(self, handoff: Handoff) -> Handoff:
+        """Refuse."""
+        raise Overloaded("full")
+
+
+async def test_nobody_is_told_of_a_human_who_knows_nothing(tmp_path: Path) -> None:
+    """Where the packet cannot be written, the reply is an error, not the promise of a colleague."""
+    house = await house_of(HANDS_OVER, tmp_path)
+    house.house.desk = Full()
+
+    outcome = await house.call(ASK)
+
+    assert (503, False) == (outcome.head and outcome.head.status, b"One moment." in outcome.body)
+
+
+async def test_the_session_remembers_what_was_let_through(tmp_path: Path) -> None:
+    """A released call is known again when its result comes."""
+    house = await house_of(
+        POLICY + "  rules: [{id: r, phase: tool_call, when: 'false', action: deny}]", tmp_path, Script(chunks=(REFUND,))
+    )
+    await house.call(ASK, headers=SESSION)
+
+    session = await house.store.load(house.seen[0].session.id)
+
+    assert [("c1", "refund")] == [(call.id, call.tool) for call in (session.issued if session else ())]
