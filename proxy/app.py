@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from proxy import accounting, config, simulated, watch, wire
+from proxy import accounting, config, delivery, simulated, watch, wire
 from proxy.documents import Source
 from proxy.errors import ConfigError, HandrailError
 from proxy.pipeline import House, handle

@@ -7,13 +7,14 @@ import http.server
 import json
 import stat
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from proxy import app
 from proxy.errors import ConfigError
@@ -155,7 +156,7 @@ async def test_state_path(folder: Path) -> None:
         assert [State.COMPLETE] == [exchange.state for _, exchange in reader.tail(5)]
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def webhook() -> AsyncIterator[tuple[str, list[tuple[str, bytes]]]]:
     """Take packets on loopback; the first answer is lost."""
     taken: list[tuple[str, bytes]] = []
@@ -187,10 +188,10 @@ spec:
 
 async def test_a_packet_reaches_the_webhook(folder: Path) -> None:
     """A hand-off is sent, signed, until it is taken, always under one id; the conversation then waits for a human."""
-    await asyncio.to_thread((folder / "hand.yaml").write_text, ESCALATES)
+    await asyncio.to_thread((folder / "policy.yaml").write_text, ESCALATES)
     await asyncio.to_thread((folder / "secret").write_text, "whsec_" + "QUJD" * 10)
     async with webhook() as (url, taken):
-        handoff = f"handoff: {{url: '{url}', secret_file: secret, timeout_s: 5}}\npolicies: [hand.yaml]\n"
+        handoff = f"handoff: {{url: '{url}', secret_file: secret, timeout_s: 5}}\n"
         async with app.running(await asyncio.to_thread(options, folder, handoff)) as here:
             reply = await ask(here)
 
