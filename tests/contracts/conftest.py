@@ -26,6 +26,15 @@ class Shelf:
         """Wait until everything queued before is written."""
         await self.store.recover(0)
 
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[Store]:
+        """Open what another process would: a connection of its own to the same file, or the store that forgets."""
+        if self._memory:
+            yield self._memory
+            return
+        async with sqlite.open(sqlite.Settings(path=str(self._path), checkpoint_s=0.05)) as other:
+            yield other
+
     async def records(self) -> dict[str, Exchange]:
         """Return the newest version of every record, finished or not, by id."""
         await self.drain()

@@ -8,6 +8,8 @@ from proxy.terms import (
     Cost,
     Decision,
     Exchange,
+    Handoff,
+    Held,
     Level,
     Limit,
     Phase,
@@ -16,6 +18,7 @@ from proxy.terms import (
     Settlement,
     State,
     Target,
+    Tried,
     Usage,
     Verdict,
 )
@@ -94,3 +97,36 @@ def exchange(
 def sent(name: str, *before: Attempt, started_ms: int = AT_MS) -> Exchange:
     """Make the record of an exchange whose newest attempt is on its way."""
     return exchange(name, State.DISPATCHED, *before, attempt(name, len(before) + 1, started_ms=started_ms))
+
+
+def held(name: str, key: str = "k", at_ms: int = AT_MS, ttl_ms: int = LEASE_MS) -> Held:
+    """Make an action that was put down at a time."""
+    return Held(
+        id=name,
+        key=key,
+        session_id="s",
+        agent="a",
+        tenant="t",
+        tool="refund",
+        arguments='{"amount":50}',
+        rule="pack/refund@1",
+        created_ms=at_ms,
+        expires_ms=at_ms + ttl_ms,
+    )
+
+
+def handoff(name: str, session: str = "s", at_ms: int = AT_MS) -> Handoff:
+    """Make a packet."""
+    return Handoff(
+        id=name,
+        session_id=session,
+        exchange_id="ex_1",
+        at_ms=at_ms,
+        agent="a",
+        tenant="t",
+        queue="default",
+        rule="pack/angry@1",
+        reason="the customer asks for a person",
+        tried=(Tried(tool="refund", arguments="{}", outcome="refused"),),
+        identifiers={"email": ("a@example.com",)},
+    )

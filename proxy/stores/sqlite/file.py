@@ -61,7 +61,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             due_ms INTEGER, tries INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '', delivered_ms INTEGER,
             body TEXT NOT NULL) STRICT""",
         "CREATE UNIQUE INDEX handoffs_open ON handoffs (session_id) WHERE closed_ms IS NULL",
-        "CREATE INDEX handoffs_closed ON handoffs (closed_ms) WHERE closed_ms IS NOT NULL",
+        "CREATE INDEX handoffs_by_closing ON handoffs (closed_ms)",
         "CREATE INDEX handoffs_due ON handoffs (due_ms) WHERE due_ms IS NOT NULL",
     ),
 )
