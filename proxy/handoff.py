@@ -107,7 +107,7 @@ def _is_failure(result: str) -> bool:
         return True
     try:
         value = msgspec.json.decode(result)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and bool(value.get("error"))
 

@@ -66,7 +66,7 @@ async def read(request: Inbound, limits: Limits) -> tuple[Endpoint, RawRequest]:
     check_version(request.sent_version, headers)
     path = path_of(request.raw_path)
     endpoint = endpoint_of(request.method, path)
-    check_body(endpoint, headers, request.body_exists)
+    check_body(endpoint.method, headers, request.body_exists)
     if int(headers.get("content-length", "0")) > limits.max_body_bytes:
         raise _too_large(limits)
     if "expect" in headers and request.sent_version >= HttpVersion11:
@@ -129,9 +129,9 @@ def endpoint_of(method: str, path: str) -> Endpoint:
     return found[method]
 
 
-def check_body(endpoint: Endpoint, headers: Mapping[str, str], has_body: bool) -> None:
+def check_body(method: str, headers: Mapping[str, str], has_body: bool) -> None:
     """Raise Refused if a body is sent where none belongs, or is anything but plain JSON where one does."""
-    if endpoint.method == "GET":
+    if method == "GET":
         if has_body:
             raise Refused(400, "unexpected_body", "A GET request has no body.")
         return
