@@ -117,6 +117,18 @@ def test_migrations_run_forward_and_keep_the_rows() -> None:
         assert [(1, 2)] == connection.execute("SELECT * FROM t").fetchall()
 
 
+def test_a_file_of_the_first_version_serves_on(tmp_path: Path) -> None:
+    """Opening it adds what this version needs and keeps the records, so an upgrade is a restart."""
+    path = str(tmp_path / "handrail.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, MIGRATIONS[:1])
+        connection.execute("INSERT INTO dispatched VALUES ('ex_1', 0, '{}')")
+
+    with closing(connect(path)) as connection:
+        assert [("ex_1",)] == connection.execute("SELECT exchange_id FROM dispatched").fetchall()
+        assert [] == connection.execute("SELECT * FROM handoffs").fetchall()
+
+
 def test_a_failed_migration_changes_nothing() -> None:
     """A version's steps are one transaction: a file is never left between two versions."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
