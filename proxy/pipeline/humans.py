@@ -68,7 +68,7 @@ class Humans:
     async def _current(self, mine: Held) -> Held:
         desk = self._house.desk
         held = await desk.use(mine.key, mine.created_ms)
-        if held is None or held.state in OVER:
+        if held is None or held.state in OVER or held.expires_ms <= mine.created_ms:
             await desk.hold(mine)
             # Whoever was faster may have got it approved since.
             held = await desk.use(mine.key, mine.created_ms) or mine

@@ -40,7 +40,7 @@ CATCH_ALL = {
     "proxy/cel/extensions.py": "an expression may ask for a default whatever its operand raised",
     "proxy/cel/logic.py": "|| and && absorb an operand's failure, a view's own exception included",
     "proxy/cel/program.py": "every failure of an expression is one kind of failure to the policy's onError",
-    "proxy/pipeline/walk.py": "a guard is a plug-in: the rule's onError answers whatever it raises",
+    "proxy/pipeline/scanning.py": "a guard is a plug-in: the rule's onError answers whatever it raises",
     "proxy/stores/sqlite/store.py": "the background writer: nobody above it could keep the queue going",
     "proxy/telemetry/consumer.py": "the background counter: one exchange it cannot count must not end the rest",
 }

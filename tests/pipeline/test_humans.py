@@ -82,6 +82,18 @@ async def test_an_approval_is_good_for_its_time(tmp_path: Path) -> None:
     assert ["pending", "pending"] == [exchange.decisions[0].reason for exchange in house.seen]
 
 
+async def test_a_refusal_is_good_for_its_time(tmp_path: Path) -> None:
+    """What was refused long ago may be asked again."""
+    house = await house_of(WAITS, tmp_path, Script(chunks=(REFUND,)), Script(chunks=(REFUND,)))
+    await house.call(ASK, headers=SESSION)
+    await house.decide(HeldState.DENIED)
+    house.clock.at_ms += 61_000
+
+    await house.call(ASK, headers=SESSION)
+
+    assert ["pending", "pending"] == [exchange.decisions[0].reason for exchange in house.seen]
+
+
 async def test_an_approval_is_for_one_conversation(tmp_path: Path) -> None:
     """The same call of another conversation waits for its own."""
     house = await house_of(WAITS, tmp_path, Script(chunks=(REFUND,)), Script(chunks=(REFUND,)))
