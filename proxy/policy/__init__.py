@@ -11,6 +11,7 @@ from proxy.policy.compile import PolicyProblems, load
 from proxy.policy.decide import Explained, PolicySet
 from proxy.policy.facts import user_text
 from proxy.policy.functions import Functions
+from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, Rule
 from proxy.policy.testing import CaseResult, Report, run_tests
 
@@ -19,6 +20,7 @@ __all__ = [
     "Document",
     "Explained",
     "Functions",
+    "Globs",
     "PolicyProblems",
     "PolicySet",
     "Report",

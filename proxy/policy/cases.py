@@ -27,6 +27,7 @@ from proxy.terms import (
     Phase,
     Reply,
     Request,
+    Result,
     Session,
     Spend,
     ToolCall,
@@ -87,7 +88,8 @@ def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
 def _case(
     case: Mapping[str, Any], given: dict[str, Any], mocks: Mapping[str, Any], text: Text, at: Path, problems: Problems
 ) -> Case | None:
-    phase, subject = Phase(case["phase"]), {Phase.TOOL_CALL: "tool", Phase.RESPONSE: "response"}
+    phase = Phase(case["phase"])
+    subject = {Phase.TOOL_RESULT: "result", Phase.TOOL_CALL: "tool", Phase.RESPONSE: "response"}
     try:
         needed = subject.get(phase)
         if needed and needed not in given:
@@ -105,7 +107,7 @@ def _case(
 
 def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
     agent, conversation = given.get("agent", {}), given.get("conversation", {})
-    request = given.get("request", {})
+    request, result = given.get("request", {}), _result(given["result"]) if "result" in given else None
     return Facts(
         at_ms=_at_ms(given.get("now", NOW)),
         caller=Caller(
@@ -113,15 +115,43 @@ def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
             level=Level(agent.get("level", Level.EXECUTE)),
             principal=PRINCIPAL,
             tenant=given.get("caller", {}).get("tenant", ""),
+            claims=_claims(given.get("caller", {})),
         ),
         request=_request(request, conversation.get("tool_results", ())),
-        session=Session(id=conversation.get("id", SESSION), turn=conversation.get("turn", 1)),
+        session=Session(
+            id=conversation.get("id", SESSION),
+            turn=conversation.get("turn", 1),
+            escalation="given" if conversation.get("escalated") else "",
+        ),
+        labels=tuple(conversation.get("labels", ())),
+        results=(result,) if result else (),
+        result=result,
         headers=request.get("headers", {}),
         guards={name: _guard(name, mock) for name, mock in mocks.get("guards", {}).items()},
         spend=_spend(mocks.get("spend", {})),
         tool=_call(given["tool"], 0) if "tool" in given else None,
         response=_reply(given["response"]) if "response" in given else None,
     )
+
+
+def _claims(caller: Mapping[str, Any]) -> dict[str, str]:
+    tier = {"tier": caller["tier"]} if "tier" in caller else {}
+    roles = {"roles": ",".join(caller["roles"])} if "roles" in caller else {}
+    return {**caller.get("claims", {}), **tier, **roles}
+
+
+def _result(given: Mapping[str, Any]) -> Result:
+    return Result(
+        tool=given["tool"],
+        call_id=given.get("call_id", "call-0"),
+        text=_answer(given),
+        verified=given.get("verified", False),
+        new=given.get("new", True),
+    )
+
+
+def _answer(given: Mapping[str, Any]) -> str:
+    return str(given.get("text", json.dumps(given["json"]) if "json" in given else ""))
 
 
 def _at_ms(now: str) -> int:
@@ -166,8 +196,7 @@ def _history(results: Sequence[Mapping[str, Any]]) -> Iterator[Message]:
         call_id = f"earlier-{number}"
         call = _call({"name": result["tool"], "args": result.get("args", {}), "id": call_id}, 0)
         yield Message(role="assistant", tool_calls=(call,))
-        text = result.get("text", json.dumps(result["json"]) if "json" in result else "")
-        yield Message(role="tool", text=text, tool_call_id=call_id)
+        yield Message(role="tool", text=_answer(result), tool_call_id=call_id)
 
 
 def _call(given: Mapping[str, Any], number: int) -> ToolCall:

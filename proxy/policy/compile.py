@@ -14,15 +14,17 @@ from proxy import cel
 from proxy.documents import Path, Problems, Source, Text, by_place, check, meant, read
 from proxy.policy.decide import Compiled, PolicySet
 from proxy.policy.evaluation import Check, Reference, Unit
-from proxy.policy.facts import CREDENTIALS, ROOTS, Maker, makers
+from proxy.policy.facts import CREDENTIALS, FINDING, ROOTS, Maker, makers
 from proxy.policy.functions import Functions, table
 from proxy.policy.lower import lower
-from proxy.policy.patterns import Globs
+from proxy.policy.patterns import Globs, compiled
 from proxy.policy.rule import Lowered, Policy, Rule, digest_of
+from proxy.policy.search import Search
 from proxy.terms import Mode, Phase
 
 OPEN_ROOTS = frozenset(("now", "params"))
 """Roots that may be read whole."""
+_NO_FINDING = "`finding` is there only in `allow`, which is asked of each finding"
 
 
 class PolicyProblems(Exception):
@@ -48,12 +50,14 @@ def load(
     problems = Problems()
     policies = [lower(text, problems) for source in sources for text in _documents(source, problems)]
     house = _House(functions, guards, routes, problems)
-    compiled = [_Compiler(policy, house).compiled() for policy in _distinct(policies, problems)]
+    ready = [_Compiler(policy, house).compiled() for policy in _distinct(policies, problems)]
     if problems.found:
         raise PolicyProblems(sorted(problems.found, key=by_place))
-    compiled.sort(key=lambda policy: (policy.priority, policy.document.name))
-    digest = digest_of(sorted([c.document.name, c.document.version, c.document.digest] for c in compiled))
-    return PolicySet(tuple(compiled), digest=digest, makers=house.makers, window_key=functions.window_key)
+    ready.sort(key=lambda policy: (policy.priority, policy.document.name))
+    digest = digest_of(sorted([c.document.name, c.document.version, c.document.digest] for c in ready))
+    return PolicySet(
+        tuple(ready), digest=digest, makers=house.makers, window_key=functions.window_key, find=functions.find
+    )
 
 
 def schema(name: str) -> bytes:
@@ -172,8 +176,9 @@ class _Compiler:
         rule, message, reads = lowered.rule, None, frozenset[Reference]()
         condition = self._program(rule.when, rule.phase, lowered.when_at)
         if rule.message_expression:
-            said = self._program(rule.message_expression, rule.phase, lowered.message_at)
+            said = self._program(rule.message_expression, rule.phase, (*lowered.at, "messageExpression"))
             message, reads = said or (None, reads)
+        search, allowed = self._search(lowered)
         if condition is None:
             return None
         made = Check(
@@ -181,9 +186,30 @@ class _Compiler:
             program=condition[0],
             message=message,
             tools=Globs(rule.tools) if rule.tools else None,
+            search=search,
             key=rule.cap_nanousd is not None,
         )
-        return made, condition[1] | reads
+        return made, condition[1] | reads | allowed
+
+    def _search(self, lowered: Lowered) -> tuple[Search | None, frozenset[Reference]]:
+        """Compile what a rule looks for, with all that its `allow` reads."""
+        wanted, known, pattern = lowered.rule.redaction, self._house.functions.kinds, None
+        if wanted is None:
+            return None, frozenset()
+        for number, kind in enumerate(wanted.kinds):
+            if kind not in known:
+                place = self._text.at((*lowered.at, "kinds", number))
+                self._problems.add(place, f"no guard finds the kind `{kind}`", kind, known)
+        try:
+            pattern = compiled(wanted.pattern) if wanted.pattern else None
+        except ValueError as error:
+            self._problems.add(self._text.at((*lowered.at, "pattern")), str(error))
+        at = (*lowered.at, "allow")
+        allow = self._program(wanted.allow, lowered.rule.phase, at, finding=True) if wanted.allow else None
+        search = Search(
+            redaction=wanted, kinds=frozenset(wanted.kinds), pattern=pattern, allow=allow[0] if allow else None
+        )
+        return search, allow[1] if allow else frozenset()
 
     def _check_rule(self, lowered: Lowered) -> None:
         """Check the names that a rule gives besides its expressions."""
@@ -214,8 +240,11 @@ class _Compiler:
 
     # expressions
 
-    def _program(self, source: str, phase: Phase | None, at: Path) -> tuple[cel.Program, frozenset[Reference]] | None:
-        """Compile one expression for a phase (None: any), with all it reads, also through variables."""
+    def _program(
+        self, source: str, phase: Phase | None, at: Path, *, finding: bool = False
+    ) -> tuple[cel.Program, frozenset[Reference]] | None:
+        """Compile one expression for a phase (None: any), with all it reads, also through variables; only an `allow`
+        has a `finding`."""
         try:
             program = cel.compile(source, variables=self._names, functions=self._house.table)
         except cel.CelSyntaxError as error:
@@ -224,7 +253,7 @@ class _Compiler:
         before = len(self._problems.found)
         reads: set[Reference] = set()
         for reference in sorted(map(_dotted, program.references)):
-            wrong = self._wrong(reference, phase)
+            wrong = self._wrong(reference, phase) if finding or reference[0] != "finding" else _NO_FINDING
             if wrong:
                 self._problems.add(self._place_of(at, source, reference), wrong)
             elif reference[0] == "vars":
@@ -246,7 +275,8 @@ class _Compiler:
 
     def _wrong(self, reference: Reference, phase: Phase | None) -> str:
         """Say what is wrong with a reference; empty if nothing is."""
-        root, phases = reference[0], ROOTS[reference[0]]
+        root = reference[0]
+        phases = ROOTS.get(root, tuple(Phase))
         if phase is not None and phase not in phases:
             return f"`{root}` is not available in phase {phase}, only in {', '.join(phases)}"
         if root in OPEN_ROOTS and (len(reference) == 1 or root == "now"):
@@ -286,7 +316,7 @@ class _Names(Container[str]):
     def __init__(
         self, makers: Mapping[str, Maker], constants: Mapping[str, object], defined: Mapping[str, object]
     ) -> None:
-        self._fixed = {**ROOTS, **makers, **constants}
+        self._fixed = dict.fromkeys((*ROOTS, *makers, *constants, "finding", *FINDING))
         self._defined = defined
 
     def __contains__(self, name: object) -> bool:

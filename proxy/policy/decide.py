@@ -7,18 +7,18 @@ except BudgetExceeded where a limit cannot be told.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from proxy import cel
 from proxy.errors import BudgetExceeded
-from proxy.policy.evaluation import RULE_BUDGET, Check, Reference, Run, Scope, Unit, told_key
+from proxy.policy.evaluation import RULE_BUDGET, Check, Outcome, Reference, Run, Scope, Unit, told_key
 from proxy.policy.facts import Maker
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, OnError, Rule
 from proxy.policy.tally import Tally
-from proxy.terms import Decision, Facts, Limit, Phase
+from proxy.terms import Decision, Facts, Finding, Limit, Phase
 
 KEPT_CALLERS = 1024
 """So many (agent, model, tenant) are remembered with the policies that apply to them."""
@@ -63,6 +63,7 @@ class PolicySet:
         digest: str,
         makers: Mapping[str, Maker],
         window_key: Callable[[str, str, int], str],
+        find: Callable[[str], Sequence[Finding]],
     ) -> None:
         self.digest = digest
         """Of the whole bundle, also where only some of its policies apply."""
@@ -71,6 +72,7 @@ class PolicySet:
         self._policies = policies
         self._makers = makers
         self._window_key = window_key
+        self._find = find
         self._units = {p: tuple(c.units[p] for c in policies if p in c.units) for p in Phase}
         self._reads = {p: frozenset[Reference]().union(*(unit.reads for unit in self._units[p])) for p in Phase}
         self._asked = frozenset(p for p, units in self._units.items() if any(unit.checks for unit in units))
@@ -78,7 +80,7 @@ class PolicySet:
         self._caps = tuple(policy for policy in policies if policy.caps)
         checks = [check for units in self._units.values() for unit in units for check in unit.checks]
         self.holds_response = any(check.rule.hold for check in checks)
-        """Some response rule may deny, so replies wait until they are judged."""
+        """Some response rule may withhold or change a reply, so replies wait until they are judged."""
         headers = {path[2] for paths in self._reads.values() for path in paths if path[:2] == ("request", "headers")}
         self.visible_headers = frozenset(headers)
         """Lower-cased names of the request headers that rules read; Facts.headers needs no others."""
@@ -103,7 +105,7 @@ class PolicySet:
         names = tuple(policy.document.name for policy in policies)
         if names not in self._subsets:
             self._subsets[names] = PolicySet(
-                policies, digest=self.digest, makers=self._makers, window_key=self._window_key
+                policies, digest=self.digest, makers=self._makers, window_key=self._window_key, find=self._find
             )
         return self._subsets[names]
 
@@ -121,10 +123,10 @@ class PolicySet:
 
     def decide(self, phase: Phase, facts: Facts, decision_id: str) -> Decision:
         """Evaluate every applicable rule; the most restrictive verdict wins, an error follows its onError."""
-        tally, run = Tally(facts), Run(facts, self._makers)
-        for check, scope, matched, error in self._outcomes(phase, run):
-            if matched or error:
-                tally.add(check, "" if error else run.message(check, scope), error)
+        tally, run = Tally(facts), self._run(facts)
+        for check, scope, outcome in self._outcomes(phase, run):
+            if outcome.matched or outcome.error:
+                tally.add(check, "" if outcome.error else run.message(check, scope), outcome)
         return tally.decision(phase, decision_id)
 
     def explain(self, phase: Phase, facts: Facts) -> tuple[Explained, ...]:
@@ -132,13 +134,13 @@ class PolicySet:
         return tuple(
             Explained(
                 rule=check.rule,
-                outcome="error" if error else "matched" if matched else "unmatched",
-                error=str(error or ""),
+                outcome="error" if outcome.error else "matched" if outcome.matched else "unmatched",
+                error=str(outcome.error or ""),
                 values=tuple(
                     (source, _shown(value)) for source, value in check.program.explain(scope, cel.Budget(RULE_BUDGET))
                 ),
             )
-            for check, scope, matched, error in self._outcomes(phase, Run(facts, self._makers))
+            for check, scope, outcome in self._outcomes(phase, self._run(facts))
         )
 
     def limits(self, facts: Facts) -> tuple[Limit, ...]:
@@ -149,14 +151,17 @@ class PolicySet:
         chosen = self._for(facts)
         if not chosen._caps:
             return ()
-        run = Run(facts, self._makers)
+        run = self._run(facts)
         return tuple(limit for policy in chosen._caps for limit in self._limits(policy, run))
+
+    def _run(self, facts: Facts) -> Run:
+        return Run(facts, self._makers, self._find)
 
     def _for(self, facts: Facts) -> PolicySet:
         return self.narrow(facts.caller.agent, facts.request.model, facts.caller.tenant)
 
-    def _outcomes(self, phase: Phase, run: Run) -> Iterator[tuple[Check, Scope, bool, cel.CelError | None]]:
-        """Yield each applicable rule with whether it matched and why it failed; nothing stops at a match."""
+    def _outcomes(self, phase: Phase, run: Run) -> Iterator[tuple[Check, Scope, Outcome]]:
+        """Yield each applicable rule with what it says; nothing stops at a match."""
         facts = run.facts
         tool = facts.tool.name if phase is Phase.TOOL_CALL and facts.tool else ""
         for unit in self._for(facts)._units[phase]:
@@ -165,8 +170,7 @@ class PolicySet:
             for check in unit.checks if selected else ():
                 if phase is Phase.TOOL_CALL and check.tools and not check.tools.match(tool):
                     continue
-                matched, error = (False, failure) if failure else run.judge(check, scope)
-                yield check, scope, matched, error
+                yield check, scope, Outcome(False, failure) if failure else run.judge(check, scope)
 
     def _limits(self, policy: Compiled, run: Run) -> Iterator[Limit]:
         unit = policy.units[Phase.REQUEST]

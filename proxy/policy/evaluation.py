@@ -5,15 +5,18 @@ In: compiled rules, Facts. Out: whether each matches, or why that cannot be told
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from proxy import cel
 from proxy.policy.facts import Activation, Maker
+from proxy.policy.functions import findings
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Rule
-from proxy.terms import Facts
+from proxy.policy.search import Search, span, texts
+from proxy.terms import Facts, Finding, Span
 
 # A unit is at most 0.25 us of CPU, whatever an expression does (bench/cel_hostile.py): at most 25 ms for one rule, and
 # 45 ms for all expressions of a phase. The language allows up to ten rules' worth in a phase, yet also no more than
@@ -33,6 +36,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     message: cel.Program | None = None
     tools: Globs | None = None
     """The tools to strip, or the calls that it is about."""
+    search: Search | None = None
+    """What must be found besides, for it to match."""
     key: bool = False
     """The program gives a spend limit's key: it never matches, but it can fail."""
 
@@ -47,15 +52,25 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     reads: frozenset[Reference]
 
 
+class Outcome(NamedTuple):
+    """What one rule says: whether it matches and what it found, or why that cannot be told."""
+
+    matched: bool
+    error: cel.CelError | None = None
+    spans: tuple[Span, ...] = ()
+
+
 class Run:
     """One evaluation of a phase: its facts and what is left of its budget."""
 
-    __slots__ = ("activation", "facts", "left")
+    __slots__ = ("_find", "_found", "activation", "facts", "left")
 
-    def __init__(self, facts: Facts, makers: Mapping[str, Maker]) -> None:
+    def __init__(self, facts: Facts, makers: Mapping[str, Maker], find: Callable[[str], Sequence[Finding]]) -> None:
         self.facts = facts
         self.activation = Activation(facts, makers)
         self.left = PHASE_BUDGET
+        self._find = find
+        self._found: dict[str, list[Finding]] = {}
 
     def evaluate(self, program: cel.Program, scope: Scope) -> object:
         """Return an expression's value; it is paid from what is left of the phase's budget."""
@@ -75,16 +90,40 @@ class Run:
         except cel.CelError as error:
             return True, error
 
-    def judge(self, check: Check, scope: Scope) -> tuple[bool, cel.CelError | None]:
-        """Say whether a rule matches, and why that cannot be told."""
+    def judge(self, check: Check, scope: Scope) -> Outcome:
+        """Say whether a rule matches, or why that cannot be told."""
         try:
             value = self.evaluate(check.program, scope)
             if check.key:
                 told_key(value)
-                return False, None
-            return _truth(value) is not check.rule.require, None
+                return Outcome(matched=False)
+            matched = _truth(value) is not check.rule.require
+            if not matched or check.search is None:
+                return Outcome(matched)
+            spans = tuple(self._spans(check.rule, check.search, scope))
+            return Outcome(bool(spans), None, spans)
         except cel.CelError as error:
-            return False, error
+            return Outcome(False, error)
+
+    def _spans(self, rule: Rule, search: Search, scope: Scope) -> Iterator[Span]:
+        """Yield what a rule finds in the texts of its phase and does not allow."""
+        for place, text in texts(rule.phase, self.facts):
+            for found in search.findings(text, self._findings):
+                if search.allow is None or not self._allows(search.allow, text, found, scope):
+                    yield span(rule, search.redaction.how, place, found)
+
+    def _findings(self, text: str) -> list[Finding]:
+        if text not in self._found:
+            self._found[text] = findings(self._find, text)
+        return self._found[text]
+
+    def _allows(self, allow: cel.Program, text: str, found: Finding, scope: Scope) -> bool:
+        scope |= {
+            "finding.kind": found.label,
+            "finding.text": text[found.start : found.end],
+            "finding.score": float(found.score),
+        }
+        return _truth(self.evaluate(allow, scope))
 
     def message(self, check: Check, scope: Scope) -> str:
         """Return the rule's text; where its expression fails or gives none, the fixed one."""

@@ -10,7 +10,7 @@ from typing import TypeAlias, cast
 
 from proxy import cel
 from proxy.policy.arguments import PARSE_UNITS, Arguments, conforms, parse, parse_object
-from proxy.terms import Facts, GuardResult, Level, Message, Phase, Reply, Request, ToolCall, Totals
+from proxy.terms import Facts, GuardResult, Level, Message, Phase, Reply, Request, Result, ToolCall, Totals
 
 NANO = 10**9
 CREDENTIALS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key"))
@@ -18,10 +18,13 @@ CREDENTIALS = frozenset(("authorization", "proxy-authorization", "cookie", "set-
 ROOTS: Mapping[str, tuple[Phase, ...]] = {
     **dict.fromkeys(("request", "agent", "caller", "conversation", "spend", "guards", "now"), tuple(Phase)),
     **dict.fromkeys(("policy", "params", "vars"), tuple(Phase)),
+    "result": (Phase.TOOL_RESULT,),
     "tool": (Phase.TOOL_CALL,),
     "response": (Phase.RESPONSE,),
 }
 """Every root, and the phases in which it is there."""
+FINDING = ("finding.kind", "finding.text", "finding.score")
+"""What `allow` can read of the one finding that it is about."""
 _RANK = {level: level.rank for level in Level}
 GUARD_FIELDS = ("flagged", "label", "score", "spans", "reason")
 
@@ -96,12 +99,15 @@ def _system(activation: Activation) -> str:
 
 def _messages(activation: Activation) -> list[object]:
     messages = activation.facts.request.messages
-    return [_message(number, message, activation.parsing) for number, message in enumerate(messages)]
+    last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=-1)
+    return [
+        {"index": number, "new": number > last, **_message(message, activation.parsing)}
+        for number, message in enumerate(messages)
+    ]
 
 
-def _message(number: int, message: Message, parsing: cel.Budget) -> dict[str, object]:
+def _message(message: Message, parsing: cel.Budget) -> dict[str, object]:
     return {
-        "index": number,
         "role": message.role,
         "text": message.text,
         "tool_calls": _calls(message.tool_calls, parsing),
@@ -117,7 +123,12 @@ def _tokens_est(activation: Activation) -> int:
     return -(-sum(len(message.text) for message in activation.facts.request.messages) // 4)
 
 
-# --- conversation -----------------------------------------------------------------------------------------------------
+# --- caller, conversation ---------------------------------------------------------------------------------------------
+
+
+def _roles(activation: Activation) -> list[str]:
+    roles = activation.facts.caller.claims.get("roles", "").split(",")
+    return [role.strip() for role in roles if role.strip()]
 
 
 def _tool_counts(activation: Activation) -> dict[str, int]:
@@ -153,7 +164,13 @@ def _json(text: str, parsing: cel.Budget) -> object:
         return None
 
 
-# --- tool, response ---------------------------------------------------------------------------------------------------
+# --- result, tool, response -------------------------------------------------------------------------------------------
+
+
+def _result(activation: Activation) -> Result:
+    if activation.facts.result is None:
+        raise cel.CelError("no_such_variable", "there is no tool result to judge")
+    return activation.facts.result
 
 
 def _tool(activation: Activation) -> ToolCall:
@@ -244,8 +261,13 @@ _MAKERS: dict[str, Maker] = {
     "agent.level": lambda a: str(a.facts.caller.level),
     "agent.rank": lambda a: _RANK[a.facts.caller.level],
     "caller.tenant": lambda a: a.facts.caller.tenant,
+    "caller.tier": lambda a: a.facts.caller.claims.get("tier", ""),
+    "caller.roles": _roles,
+    "caller.claims": lambda a: dict(a.facts.caller.claims),
     "conversation.id": lambda a: a.facts.session.id,
     "conversation.turn": lambda a: a.facts.session.turn,
+    "conversation.labels": lambda a: list(a.facts.labels),
+    "conversation.escalated": lambda a: a.facts.session.escalation != "",
     "conversation.tool_counts": _tool_counts,
     "conversation.tool_results": _tool_results,
     "request.model": lambda a: a.facts.request.model,
@@ -260,6 +282,13 @@ _MAKERS: dict[str, Maker] = {
     "request.metadata": lambda a: dict(a.facts.request.metadata),
     "request.tokens_est": _tokens_est,
     "request.headers": lambda a: dict(a.facts.headers),
+    "result.tool": lambda a: _result(a).tool,
+    "result.call_id": lambda a: _result(a).call_id,
+    "result.text": lambda a: _result(a).text,
+    "result.json": lambda a: _json(_result(a).text, a.parsing),
+    "result.verified": lambda a: _result(a).verified,
+    "result.new": lambda a: _result(a).new,
+    "result.bytes": lambda a: len(_result(a).text.encode("utf-8", "surrogatepass")),
     "tool.name": lambda a: _tool(a).name,
     "tool.id": lambda a: _tool(a).id,
     "tool.index": lambda a: _tool(a).index,

@@ -1,18 +1,21 @@
 """Owns the functions that policies have beyond CEL's own, and the shape in which this room is given them.
 
-In: callables from `config`. Out: CEL functions. Never: a tokenizer, a calendar.
+In: callables from `config`. Out: CEL functions. Never: a tokenizer, a calendar, a detector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
 from proxy import cel
+from proxy.terms import Finding
 
 TOKENS_CHARGE = 64
 """Budget units for 256 characters: a tokenizer needs some microseconds for them, a unit is about 0.1 µs."""
+FIND_CHARGE = 256
+"""Budget units for 256 characters, which some dozen detectors read."""
 
 
 class Functions(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,17 +26,49 @@ class Functions(msgspec.Struct, frozen=True, kw_only=True):
     window_key: Callable[[str, str, int], str]
     """(window, time zone, at_ms) -> the name of the window that this moment is in, e.g. `day:2026-11-24`;
     raises ValueError for an unknown time zone."""
+    find: Callable[[str], Sequence[Finding]]
+    """All findings of the guards `pii` and `secrets` in a text."""
+    kinds: Collection[str]
+    """The labels that those can have."""
 
 
 def table(functions: Functions) -> dict[str, cel.Function]:
     """Return the functions that expressions may call on top of CEL's own."""
-    return {"tokens": cel.Function(call=_texts_only(functions.tokens), least=1, charge=TOKENS_CHARGE, kind="int")}
+    return {
+        "tokens": cel.Function(call=_of_text("tokens", functions.tokens), least=1, charge=TOKENS_CHARGE, kind="int"),
+        **{
+            guard: cel.Function(
+                call=_of_text(guard, _finder(functions, guard)), least=1, charge=FIND_CHARGE, kind="list"
+            )
+            for guard in ("pii", "secrets")
+        },
+    }
 
 
-def _texts_only(tokens: Callable[[str], int]) -> Callable[[object], int]:
-    def call(text: object) -> int:
+def findings(find: Callable[[str], Sequence[Finding]], text: str) -> list[Finding]:
+    """Return what is found in a text, first things first, of those the longest first; raise CelError."""
+    try:
+        found = find(text)
+    except Exception as error:  # a guard is a plug-in: whatever it raises follows the rule's onError
+        raise cel.CelError("guard", f"the text cannot be searched: {type(error).__name__}") from error
+    return sorted(found, key=lambda finding: (finding.start, -finding.end))
+
+
+def _finder(functions: Functions, guard: str) -> Callable[[str], list[object]]:
+    def find(text: str) -> list[object]:
+        return [
+            {"kind": f.label, "text": text[f.start : f.end], "start": f.start, "end": f.end, "score": float(f.score)}
+            for f in findings(functions.find, text)
+            if f.guard == guard
+        ]
+
+    return find
+
+
+def _of_text(name: str, function: Callable[[str], object]) -> Callable[[object], object]:
+    def call(text: object) -> object:
         if not isinstance(text, str):
-            raise cel.CelError("no_such_overload", "tokens() takes a text")
-        return tokens(text)
+            raise cel.CelError("no_such_overload", f"{name}() takes a text")
+        return function(text)
 
     return call

@@ -12,15 +12,49 @@ from typing import Any
 import msgspec
 
 from proxy.documents import Path, Problems, Text
-from proxy.policy.rule import NANO, PRIORITY, Document, Lowered, OnError, Policy, Rule, digest_of, nanousd
-from proxy.terms import Level, Mode, OnDeny, Phase, Verdict, Way
+from proxy.policy.rule import (
+    NANO,
+    PRIORITY,
+    Document,
+    Lowered,
+    OnError,
+    Policy,
+    Redaction,
+    Rule,
+    digest_of,
+    nanousd,
+)
+from proxy.terms import Approval, Escalation, HandoffBy, How, Level, Mode, OnDeny, Phase, Verdict, Way
 
 VERDICTS: Mapping[Phase, tuple[Verdict, ...]] = {
-    Phase.REQUEST: (Verdict.ALLOW, Verdict.ANNOTATE, Verdict.ROUTE, Verdict.STRIP_TOOLS, Verdict.DENY),
-    Phase.TOOL_CALL: (Verdict.ALLOW, Verdict.DENY),
-    Phase.RESPONSE: (Verdict.ALLOW, Verdict.ANNOTATE, Verdict.DENY),
+    Phase.REQUEST: (
+        Verdict.ALLOW,
+        Verdict.LABEL,
+        Verdict.ANNOTATE,
+        Verdict.ROUTE,
+        Verdict.STRIP_TOOLS,
+        Verdict.REDACT,
+        Verdict.ESCALATE,
+        Verdict.DENY,
+    ),
+    Phase.TOOL_RESULT: (Verdict.ALLOW, Verdict.LABEL, Verdict.REDACT, Verdict.ESCALATE, Verdict.DENY),
+    Phase.TOOL_CALL: (Verdict.ALLOW, Verdict.REQUIRE_APPROVAL, Verdict.DENY),
+    Phase.RESPONSE: (
+        Verdict.ALLOW,
+        Verdict.LABEL,
+        Verdict.ANNOTATE,
+        Verdict.REDACT,
+        Verdict.ESCALATE,
+        Verdict.DENY,
+    ),
 }
 """What a rule may do in which phase."""
+WITHHOLDING = (Verdict.REDACT, Verdict.ESCALATE, Verdict.DENY)
+"""What a response rule can do only to a reply that waits for it."""
+HOW: Mapping[str, How] = {"redact": How.MASK, **{how.value: how for how in How}}
+"""Actions that take something out."""
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+DIRECTIONS = {"in": Phase.REQUEST, "out": Phase.RESPONSE, "tool_result": Phase.TOOL_RESULT}
 
 TOTALS = {
     ("request", ""): "spend.request",
@@ -119,7 +153,7 @@ class _Lowering:
         )
         digest = digest_of(msgspec.to_builtins(rule))
         rule = msgspec.structs.replace(rule, digest=digest, position=self._text.at(at))
-        return Lowered(rule=rule, when_at=when_at, message_at=(*at, "messageExpression"))
+        return Lowered(rule=rule, at=at, when_at=when_at)
 
     def _on_error(self, entry: Mapping[str, Any]) -> OnError:
         return OnError(entry.get("onError", self._spec.get("onError", "deny")))
@@ -160,21 +194,48 @@ class _Lowering:
     # actions
 
     def _action(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
-        key, least = self._condition(entry, at, needed=False), self._least(entry)
+        key = self._condition(entry, at, needed=False)
         if not key and "minLevel" not in entry and "effect" not in entry:
             self._wrong(at, 'say when: give `when`, `require`, `minLevel` or `effect` (`when: "true"` means always)')
         if "messageExpression" in entry and entry.get("action") == "strip":
             self._wrong((*at, "messageExpression"), "a stripped tool needs a `message`, the same for every call of it")
-        name, tools = entry["id"], tuple(entry["tools"])
-        yield self._call(entry, at, at, f"{name}.args", when="!tool.valid_json")
-        if least.rank > 1:
-            yield from self._bar(entry, at, at, f"{name}.level", when=f"agent.rank < {least.rank}", tools=tools)
-        if key:
-            yield from self._bar(entry, at, (*at, key), name, when=entry[key], require=key == "require", tools=tools)
+        name, rest = entry["id"], {"tools": tuple(entry["tools"])}
+        asks = entry.get("action") == "require_approval"
+        drafts = "minLevel" not in entry and entry.get("effect", "read") != "read"
+        by_level = drafts and entry.get("action") != "strip"
+        if "approval" in entry and not (by_level or (asks and key)):
+            self._wrong((*at, "approval"), "`approval` changes nothing here: no call of these tools is to be approved")
+        yield self._call(entry, at, at, f"{name}.args", when="!tool.valid_json", **rest)
+        yield from self._level(entry, at, drafts, by_level, rest)
+        if key and asks:
+            condition = {"when": entry[key], "require": key == "require"}
+            yield self._call(entry, at, (*at, key), name, **condition, **self._approval(entry, at), **rest)
+        elif key:
+            yield from self._bar(entry, at, (*at, key), name, when=entry[key], require=key == "require", **rest)
 
-    def _least(self, entry: Mapping[str, Any]) -> Level:
-        changes = entry.get("effect", "read") != "read"
-        return Level(entry.get("minLevel", Level.EXECUTE if changes else Level.ASSIST))
+    def _level(
+        self, entry: Mapping[str, Any], at: Path, drafts: bool, by_level: bool, rest: Mapping[str, Any]
+    ) -> Iterator[Lowered]:
+        """Bar the calls that this agent may not make on its own: below a level that is written out, or on `assist` if
+        they change something; there a human can still approve them."""
+        least = Level.EXECUTE if drafts else Level(entry.get("minLevel", Level.ASSIST))
+        name, when = f"{entry['id']}.level", f"agent.rank < {least.rank}"
+        if by_level:
+            yield self._call(entry, at, at, name, when=when, **self._approval(entry, at), **rest)
+        elif least.rank > 1:
+            yield from self._bar(entry, at, at, name, when=when, **rest)
+
+    def _approval(self, entry: Mapping[str, Any], at: Path) -> dict[str, Any]:
+        """Return what makes a rule one that asks a human."""
+        given = entry.get("approval", {})
+        approval = Approval(
+            ttl_s=_seconds(given.get("ttl", "15m")),
+            wait_s=_seconds(given.get("wait", "0s")),
+            group=given.get("group", ""),
+        )
+        if approval.wait_s > approval.ttl_s:
+            self._wrong((*at, "approval", "wait"), "`wait` is longer than `ttl`: the approval would come too late")
+        return {"action": Verdict.REQUIRE_APPROVAL, "approval": approval}
 
     def _bar(self, entry: Mapping[str, Any], at: Path, when_at: Path, name: str, **rest: Any) -> Iterator[Lowered]:
         """Deny the calls, and first hide the tools if the action is `strip`: a model may call what it was not shown."""
@@ -186,8 +247,7 @@ class _Lowering:
         yield self._call(entry, at, when_at, name, **rest)
 
     def _call(self, entry: Mapping[str, Any], at: Path, when_at: Path, name: str, **rest: Any) -> Lowered:
-        rest["tools"] = tuple(entry["tools"])
-        return self._lowered(entry, at, when_at, name=name, phase=Phase.TOOL_CALL, action=Verdict.DENY, **rest)
+        return self._lowered(entry, at, when_at, name=name, phase=Phase.TOOL_CALL, **{"action": Verdict.DENY, **rest})
 
     # spend
 
@@ -265,6 +325,49 @@ class _Lowering:
             self._wrong(at, f"{what} is possible per request, per conversation, and per agent and UTC day")
         return total or "spend.conversation"
 
+    # data, escalation
+
+    def _data(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
+        phase, how = DIRECTIONS[entry["direction"]], HOW.get(entry["action"])
+        if how and "message" in entry:
+            self._wrong((*at, "message"), "`message` changes nothing here: it is for `action: deny`")
+        yield self._lowered(
+            entry,
+            at,
+            at,
+            name=entry["id"],
+            phase=phase,
+            action=Verdict.REDACT if how else Verdict.DENY,
+            when="true",
+            hold=self._holds(entry, phase),
+            redaction=_redaction(entry, how or How.MASK),
+        )
+
+    def _escalation(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
+        phase = Phase(entry.get("phase", Phase.REQUEST))
+        yield self._lowered(
+            entry,
+            at,
+            (*at, "when"),
+            name=entry["id"],
+            phase=phase,
+            action=Verdict.ESCALATE,
+            when=entry["when"],
+            hold=self._holds(entry, phase),
+            escalation=self._handoff(entry, at),
+        )
+
+    def _handoff(self, entry: Mapping[str, Any], at: Path) -> Escalation:
+        to, by = entry.get("to", "default"), HandoffBy(entry.get("handoff", HandoffBy.WEBHOOK))
+        if not isinstance(to, str):
+            self._wrong((*at, "to"), "`to` of an escalation is the name of a queue")
+        if (by is HandoffBy.TOOL) != ("tool" in entry):
+            self._wrong(at, "`handoff: tool` and `tool` come together")
+        return Escalation(queue=str(to), by=by, tool=entry.get("tool", ""))
+
+    def _holds(self, entry: Mapping[str, Any], phase: Phase) -> bool:
+        return phase is Phase.RESPONSE and self._mode(entry) is Mode.ENFORCE
+
     # routing, rules
 
     def _routing(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
@@ -289,15 +392,18 @@ class _Lowering:
         return Way(cheapest=True, tags=tags, fallback=fallback, rule=rule_id)
 
     def _rule(self, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
-        phase, action = Phase(entry["phase"]), Verdict(entry["action"])
-        key = self._condition(entry, at, needed=True)
+        phase, how = Phase(entry["phase"]), HOW.get(entry["action"])
+        action = Verdict.REDACT if how else Verdict(entry["action"])
+        key = self._condition(entry, at, needed=not how)
         if action not in VERDICTS[phase]:
-            possible = ", ".join(VERDICTS[phase])
-            self._wrong((*at, "action"), f"`{action}` is not possible in phase {phase}: there a rule may {possible}")
+            possible = f"there a rule may {', '.join(VERDICTS[phase])}"
+            self._wrong((*at, "action"), f"`{entry['action']}` is not possible in phase {phase}: {possible}")
         for unfit, where in _unfit(entry, phase, action):
             self._wrong((*at, unfit) if unfit in entry else at, where)
-        hold = entry.get("stream", "hold" if action is Verdict.DENY else "after") == "hold"
-        if hold and action is not Verdict.DENY and self._on_error(entry) is OnError.ALLOW:
+        if how and ("kinds" in entry) == ("pattern" in entry):
+            self._wrong(at, "give `kinds` or `pattern`, one of them")
+        hold = entry.get("stream", "hold" if action in WITHHOLDING else "after") == "hold"
+        if hold and action not in WITHHOLDING and self._on_error(entry) is OnError.ALLOW:
             self._wrong((*at, "stream"), "`stream: hold` changes nothing here: this rule never withholds a reply")
         yield self._lowered(
             entry,
@@ -306,28 +412,57 @@ class _Lowering:
             name=entry["id"],
             phase=phase,
             action=action,
-            when=entry.get(key, "false"),
+            when=entry.get(key, "true" if how else "false"),
             require=key == "require",
             tools=tuple(entry.get("tools", ())),
-            hold=hold and phase is Phase.RESPONSE and self._mode(entry) is Mode.ENFORCE,
-            way=self._way(entry, entry["id"]) if "to" in entry else None,
+            hold=hold and self._holds(entry, phase),
             annotations=entry.get("annotations", {}),
+            labels=tuple(entry.get("labels", ())),
+            redaction=_redaction(entry, how) if how else None,
+            **self._target(entry, at, action),
         )
+
+    def _target(self, entry: Mapping[str, Any], at: Path, action: Verdict) -> dict[str, Any]:
+        """Return where the verdict leads: to a model, to a human who takes over, or to one who approves."""
+        match action:
+            case Verdict.ROUTE if "to" in entry:
+                return {"way": self._way(entry, entry["id"])}
+            case Verdict.ESCALATE:
+                return {"escalation": self._handoff(entry, at)}
+            case Verdict.REQUIRE_APPROVAL:
+                return {"approval": self._approval(entry, at)["approval"]}
+        return {}
 
 
 _SECTIONS: Mapping[str, Callable[[_Lowering, Mapping[str, Any], Path], Iterator[Lowered]]] = {
     "actions": _Lowering._action,
     "spend": _Lowering._spend,
+    "data": _Lowering._data,
+    "escalation": _Lowering._escalation,
     "routing": _Lowering._routing,
     "rules": _Lowering._rule,
 }
 
-_NEEDED = {Verdict.ROUTE: "to", Verdict.STRIP_TOOLS: "tools", Verdict.ANNOTATE: "annotations"}
+_NEEDED = {
+    Verdict.ROUTE: "to",
+    Verdict.STRIP_TOOLS: "tools",
+    Verdict.ANNOTATE: "annotations",
+    Verdict.LABEL: "labels",
+}
+_SAYING = (Verdict.DENY, Verdict.ESCALATE, Verdict.REQUIRE_APPROVAL)
+_TAKING_OUT = "with `action: redact`, `mask`, `hash` or `tokenize`"
 _ONLY: Mapping[str, tuple[Callable[[Phase, Verdict], bool], str]] = {
-    "to": (lambda _, action: action is Verdict.ROUTE, "with `action: route`"),
+    "to": (lambda _, action: action in (Verdict.ROUTE, Verdict.ESCALATE), "with `action: route` or `escalate`"),
     "fallback": (lambda _, action: action is Verdict.ROUTE, "with `action: route`"),
-    "message": (lambda _, action: action is Verdict.DENY, "with `action: deny`"),
-    "messageExpression": (lambda _, action: action is Verdict.DENY, "with `action: deny`"),
+    "message": (lambda _, action: action in _SAYING, "with `action: deny`, `escalate` or `require_approval`"),
+    "messageExpression": (lambda _, action: action in _SAYING, "with `action: deny`, `escalate` or `require_approval`"),
+    "labels": (lambda _, action: action is Verdict.LABEL, "with `action: label`"),
+    "kinds": (lambda _, action: action is Verdict.REDACT, _TAKING_OUT),
+    "pattern": (lambda _, action: action is Verdict.REDACT, _TAKING_OUT),
+    "allow": (lambda _, action: action is Verdict.REDACT, _TAKING_OUT),
+    "handoff": (lambda _, action: action is Verdict.ESCALATE, "with `action: escalate`"),
+    "tool": (lambda _, action: action is Verdict.ESCALATE, "with `action: escalate`"),
+    "approval": (lambda _, action: action is Verdict.REQUIRE_APPROVAL, "with `action: require_approval`"),
     "stream": (lambda phase, _: phase is Phase.RESPONSE, "in phase response"),
     "tools": (
         lambda phase, action: phase is Phase.TOOL_CALL or action is Verdict.STRIP_TOOLS,
@@ -340,10 +475,24 @@ def _unfit(entry: Mapping[str, Any], phase: Phase, action: Verdict) -> Iterator[
     """Yield the keys that are missing or that would change nothing, each with what to say of it."""
     needed = _NEEDED.get(action, "id")
     if needed not in entry:
-        yield needed, f"`action: {action}` needs `{needed}`"
+        yield needed, f"`action: {entry['action']}` needs `{needed}`"
     for key, (fits, where) in _ONLY.items():
         if key in entry and not fits(phase, action):
             yield key, f"`{key}` changes nothing here: it is for rules {where}"
+
+
+def _redaction(entry: Mapping[str, Any], how: How) -> Redaction:
+    return Redaction(
+        how=how,
+        kinds=tuple(entry.get("kinds", ())),
+        pattern=entry.get("pattern", ""),
+        allow=entry.get("allow", ""),
+    )
+
+
+def _seconds(duration: str) -> int:
+    """Read a duration such as `15m`."""
+    return int(duration[:-1]) * SECONDS[duration[-1]]
 
 
 def _bare(rule_id: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from proxy.documents import Path, Text
-from proxy.terms import Json, Mode, OnDeny, Phase, Verdict, Way
+from proxy.terms import Approval, Escalation, How, Json, Mode, OnDeny, Phase, Verdict, Way
 
 NANO = 10**9
 PRIORITY = 500
@@ -25,7 +25,20 @@ class OnError(enum.StrEnum):
     """What an evaluation that fails leads to."""
 
     DENY = "deny"
+    ESCALATE = "escalate"
     ALLOW = "allow"
+
+
+class Redaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rule looks for in the texts of its phase; a denying rule takes nothing out, but denies what has it."""
+
+    how: How = How.MASK
+    kinds: tuple[str, ...] = ()
+    """Labels of the findings that it is about."""
+    pattern: str = ""
+    """RE2, in place of kinds."""
+    allow: str = ""
+    """CEL over `finding`: what it is true of stays."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +47,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """`policy/rule@version`."""
     section: str
-    """Where it was written: `topics`, `actions`, `spend`, `routing` or `rules`."""
+    """Where it was written: `topics`, `actions`, `spend`, `data`, `escalation`, `routing` or `rules`."""
     phase: Phase
     action: Verdict
     when: str
@@ -53,6 +66,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The reply waits for this rule (phase response)."""
     way: Way | None = None
     annotations: Mapping[str, str] = {}
+    labels: tuple[str, ...] = ()
+    """What it labels the conversation with."""
+    redaction: Redaction | None = None
+    approval: Approval | None = None
+    escalation: Escalation | None = None
     cap_nanousd: int | None = None
     """Of a spend limit: what the budget store lets through, counted under `scope` and `window`."""
     scope: str = ""
@@ -78,8 +96,8 @@ class Lowered(msgspec.Struct, frozen=True, kw_only=True):
     """A rule, and where its expressions stand in the document."""
 
     rule: Rule
+    at: Path
     when_at: Path
-    message_at: Path = ()
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

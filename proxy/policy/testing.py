@@ -129,10 +129,13 @@ def _wrong(expect: Mapping[str, Any], decision: Decision) -> Iterator[str]:
         "to": _to(decision),
         "strip": sorted(decision.strip),
         "annotations": dict(decision.annotations),
+        "redactions": sorted({span.kind for span in decision.spans}),
+        "labels": sorted(decision.labels),
+        "queue": decision.escalation.queue if decision.escalation else "",
         "shadowVerdict": str(decision.shadow_verdict),
     }
     for key, wanted in expect.items():
-        if key in got and got[key] != (sorted(wanted) if key == "strip" else wanted):
+        if key in got and got[key] != (sorted(wanted) if isinstance(wanted, list) else wanted):
             yield f"{key}: expected {_shown(wanted)}, got {_shown(got[key])}"
     rule = expect.get("rule")
     if rule is not None and rule not in (decision.rule, decision.rule.rpartition("@")[0]):

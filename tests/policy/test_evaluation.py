@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from proxy.policy import Functions
 from proxy.policy.tally import ERROR_TEXT
 from proxy.terms import (
     GuardResult,
@@ -18,6 +18,7 @@ from tests.policy.written import (
     ANNOTATE,
     BROKEN,
     DEAR,
+    FUNCTIONS,
     OFFERED,
     ROUTE,
     STRIP,
@@ -28,7 +29,6 @@ from tests.policy.written import (
     request,
     rule,
     source,
-    window_key,
 )
 
 
@@ -172,7 +172,7 @@ def test_a_variable_is_evaluated_once_for_all_rules(expression: str) -> None:
     counts = []
     for rules in (1, 3):
         texts: list[str] = []
-        functions = Functions(tokens=partial(counted, texts), window_key=window_key)
+        functions = replace(FUNCTIONS, tokens=partial(counted, texts))
         spec = policy(*[{"when": "vars.a"}] * rules, variables=[{"name": "a", "expression": expression}])
         decided(compiled(spec, functions=functions), facts())
         counts.append(len(texts))

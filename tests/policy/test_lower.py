@@ -252,22 +252,22 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
     [
         pytest.param(
             rule(phase="tool_call", action="route", when="true", to="small"),
-            ["`route` is not possible in phase tool_call: there a rule may allow, deny"],
+            ["`route` is not possible in phase tool_call: there a rule may allow, require_approval, deny"],
             id="no route of a tool call",
         ),
         pytest.param(
             rule(phase="tool_call", action="annotate", when="true", annotations={"a": "b"}),
-            ["`annotate` is not possible in phase tool_call: there a rule may allow, deny"],
+            ["`annotate` is not possible in phase tool_call: there a rule may allow, require_approval, deny"],
             id="no annotation of a tool call",
         ),
         pytest.param(
             rule(phase="response", action="strip_tools", when="true", tools=["a"]),
-            ["`strip_tools` is not possible in phase response: there a rule may allow, annotate, deny"],
+            ["`strip_tools` is not possible in phase response: there a rule may allow, label, annotate, redact, escalate, deny"],
             id="no strip of a reply",
         ),
         pytest.param(
             "  rules: []",
-            ["this policy says nothing: give it topics, actions, spend, routing, rules"],
+            ["this policy says nothing: give it topics, actions, spend, data, escalation, routing, rules"],
             id="nothing said",
         ),
         pytest.param(rule(), ["give `when` or `require`"], id="no condition"),
@@ -282,8 +282,8 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
         pytest.param(
             rule(when="true", to="small", fallback=["cheap"]),
             [
-                "`to` changes nothing here: it is for rules with `action: route`",
-                "`fallback` changes nothing here: it is for rules with `action: route`",
+                "`to` changes nothing here: it is for rules with `action: route` or `escalate`",
+                "`fallback` changes nothing here: it is for rules with `action: route` or `escalate`",
             ],
             id="a route that is none",
         ),
@@ -305,8 +305,8 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
         pytest.param(
             rule(when="true", action="allow", message="x", messageExpression="'x'"),
             [
-                "`message` changes nothing here: it is for rules with `action: deny`",
-                "`messageExpression` changes nothing here: it is for rules with `action: deny`",
+                "`message` changes nothing here: it is for rules with `action: deny`, `escalate` or `require_approval`",
+                "`messageExpression` changes nothing here: it is for rules with `action: deny`, `escalate` or `require_approval`",
             ],
             id="a text nobody sees",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,19 @@ def window_key(window: str, zone: str, at_ms: int) -> str:
     return f"{window}:{zone}:{at_ms}"
 
 
-FUNCTIONS = Functions(tokens=lambda text: len(text.split()), window_key=window_key)
+def find(text: str) -> list[Finding]:
+    """Find words with an @ as `email` (guard pii) and words that begin with sk- as `api_key` (guard secrets)."""
+    kinds = {"email": ("pii", r"\S+@\S+"), "api_key": ("secrets", r"\bsk-\S+")}
+    return [
+        Finding(guard=guard, label=label, start=match.start(), end=match.end())
+        for label, (guard, pattern) in kinds.items()
+        for match in re.finditer(pattern, text)
+    ]
+
+
+FUNCTIONS = Functions(
+    tokens=lambda text: len(text.split()), window_key=window_key, find=find, kinds=("email", "api_key")
+)
 
 
 def source(spec: str, *, name: str = "p", version: str = "1.0.0", path: str = "p.yaml") -> Source:
