@@ -21,6 +21,7 @@ from tests.desks import CLOCK, HANDOFF, HELD, HumansDesk
 from tests.server.rig import error_body
 
 TOKEN = "t" * 40
+CONFIG = "admin_token_file: admin.token\nproviders: {model: {dialect: simulated, prices: openai}}\n"
 
 
 class Shell:
@@ -33,10 +34,7 @@ class Shell:
 
     def point(self, address: str) -> None:
         """Write the configuration that names an address."""
-        self.config.write_text(
-            f'admin_listen: "{address}"\nadmin_token_file: admin.token\nproviders: {{simulated: {{}}}}\n',
-            encoding="utf-8",
-        )
+        self.config.write_text(f'admin_listen: "{address}"\n{CONFIG}', encoding="utf-8")
 
     async def run(self, *words: str) -> tuple[int, str, str]:
         """Run one command; return its status, stdout and stderr."""
