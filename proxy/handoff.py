@@ -5,7 +5,7 @@ In: facts and a decision. Out: a Handoff, the same for the same conversation. Ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -21,6 +21,8 @@ MOST_TRIED = 50
 """The newest tool calls are kept: a packet must not grow with the conversation."""
 MOST_VALUES = 20
 """Identifiers of one kind, and facts about the customer."""
+LOOKED_AT = 50_000
+"""Characters in which identifiers are looked for: a long conversation must not hold up all others."""
 
 FOUND = {"email": "email", "url": "link", "link": "link"}
 """What a finding with this label identifies. Other labels are personal, but lead a human nowhere."""
@@ -151,13 +153,24 @@ def _sentiment(facts: Facts) -> str:
 
 
 def _identifiers(request: Request, find: Find) -> dict[str, tuple[str, ...]]:
-    """Collect what leads to the case, from the customer and from tool results; the agent may have made things up."""
+    """Collect what leads to the case, newest first."""
     found: dict[str, dict[str, None]] = {}
-    for message in request.messages:
-        if message.role in ("user", "tool", "function"):
-            for kind, value in _named(message.text, find):
-                found.setdefault(kind, {})[_short(value, LONG)] = None
+    for text in _looked_at(request):
+        for kind, value in _named(text, find):
+            found.setdefault(kind, {})[_short(value, LONG)] = None
     return {kind: tuple(values)[:MOST_VALUES] for kind, values in sorted(found.items())}
+
+
+def _looked_at(request: Request) -> Iterator[str]:
+    """Yield what the customer and the tools said, newest first; the agent may have made things up."""
+    left = LOOKED_AT
+    for message in reversed(request.messages):
+        if left <= 0:
+            return
+        if message.role in ("user", "tool", "function"):
+            # A text that is cut loses its last word: half an order number is another order's.
+            yield message.text if len(message.text) <= left else message.text[:left].rpartition(" ")[0]
+            left -= len(message.text)
 
 
 def _named(text: str, find: Find) -> Iterable[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.handoff import FIELDS, LONG, MOST_TRIED, MOST_VALUES, packet
+from proxy.handoff import FIELDS, LONG, LOOKED_AT, MOST_TRIED, MOST_VALUES, packet
 from proxy.terms import (
     Caller,
     Decision,
@@ -267,6 +267,22 @@ def test_a_long_conversation_gives_a_short_packet() -> None:
     assert MOST_VALUES == len(made.identifiers["order"])
     assert made.summary.endswith("and 39 more.")
     assert 120_000 > len(msgspec.json.encode(made))
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        pytest.param([user("#111"), user("#222")], ("#222", "#111"), id="newest first"),
+        pytest.param([user("#111"), user("x " * LOOKED_AT)], None, id="too long ago"),
+        pytest.param([user("#111"), user("x" * (LOOKED_AT - 5)), user("#2222")], ("#2222",), id="just too long ago"),
+        pytest.param([user(f"#111 {'x' * (LOOKED_AT - 10)} #222222")], ("#111",), id="cut in the middle"),
+    ],
+)
+def test_identifiers_are_looked_for_in_the_newest_texts(
+    messages: list[Message], expected: tuple[str, ...] | None
+) -> None:
+    """A bounded stretch is read, and a number on its edge is left out rather than halved."""
+    assert expected == handed(facts_of(*messages)).identifiers.get("order")
 
 
 TEXTS = st.text(max_size=40)
