@@ -1,0 +1,98 @@
+"""Owns the guard that finds credentials: the published formats of providers' keys, and values assigned to a password.
+
+The formats are those of detect-secrets and of the providers' pages; there is no entropy guessing, so a find is one.
+In: texts. Out: Findings, sorted, none overlapping. Never: a file, a network call, time that is not linear in the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import re2
+
+from proxy.documents import Source
+from proxy.ports import Context
+from proxy.terms import Finding
+
+LOOKBEHIND, LOOKAHEAD = 40, 4096
+"""A password needs the word before it; a private key has some thousand characters."""
+
+PASSWORD = "password"
+PASSWORD_SCORE = 0.8
+"""What a value scores that only the word before it tells."""
+
+_KEYS = {
+    # In this order: the first that fits at a place names the find.
+    "anthropic": r"\bsk-ant-[A-Za-z0-9_\-]{20,200}",
+    "openai": r"\bsk-(?:proj-|svcacct-|admin-)[A-Za-z0-9_\-]{20,250}|\bsk-[A-Za-z0-9]{32,64}\b",
+    "stripe": r"\b(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,200}|\bwhsec_[A-Za-z0-9+/=]{24,200}",
+    "aws": r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b",
+    "github": r"\bgh[pousr]_[A-Za-z0-9]{36,255}|\bgithub_pat_[A-Za-z0-9_]{50,255}",
+    "gitlab": r"\bglpat-[A-Za-z0-9_\-]{20,64}",
+    "google": r"\bAIza[A-Za-z0-9_\-]{35}|\bGOCSPX-[A-Za-z0-9_\-]{28}|\bya29\.[A-Za-z0-9_\-]{20,300}",
+    "slack": r"\bxox[abeoprs]-[A-Za-z0-9\-]{10,250}|"
+    r"hooks\.slack\.com/services/T[A-Z0-9]{6,12}/B[A-Z0-9]{6,12}/[A-Za-z0-9]{20,32}",
+    "huggingface": r"\bhf_[A-Za-z0-9]{34}\b",
+    "npm": r"\bnpm_[A-Za-z0-9]{36}\b",
+    "sendgrid": r"\bSG\.[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}",
+    "twilio": r"\bSK[0-9a-f]{32}\b",
+    "jwt": r"\beyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]*",
+    # A block that is cut off is one too.
+    "private_key": r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    r"[A-Za-z0-9+/=\s:,.\\\-]*?(?:-----END [A-Z0-9 ]{0,40}-----|\z|[^A-Za-z0-9+/=\s:,.\\\-])",
+}
+_LABELS = tuple(_KEYS)
+_KEY = re2.compile("|".join(f"({pattern})" for pattern in _KEYS.values()))
+
+_ASSIGNED = re2.compile(
+    r"(?i)(?:\b|_)(?:password|passwd|pwd|passphrase|passwort|contrase[ñn]a|mot de passe|secret|client[_\-]?secret|"
+    r"api[_\-]?key|secret[_\-]?key|access[_\-]?key|access[_\-]?token|auth[_\-]?token)[\"']?"
+    r"(?: ?(?:=|:=|:) ?| is:? )[\"'`]?([^\s\"'`<>{}$*]{6,128})"
+    r"|\bauthorization:? ?(?:bearer|basic) ([A-Za-z0-9._~+/=\-]{12,2000})"
+    r"|\bbearer ([A-Za-z0-9._~+/=\-]{20,2000})"
+    r"|[a-z][a-z0-9+.\-]{1,20}://[^\s:/@]{1,64}:([^\s:/@]{3,128})@"
+)
+_CANDIDATE = re2.compile(
+    r"(?i)sk-|[srp]k_|whsec_|akia|asia|gh[pousr]_|github_pat_|glpat-|aiza|gocspx-|ya29|xox|hooks\.slack|hf_|npm_|sg\.|"
+    r"\bsk[0-9a-f]{6}|eyj|-----begin|pass|pwd|contrase|secret|key|token|bearer|authorization|://"
+)
+"""What a text must have before anything else is tried."""
+
+
+def create(sources: Sequence[Source]) -> Secrets:
+    """Return the guard; it reads no file."""
+    return Secrets()
+
+
+class Secrets:
+    """Find credentials and where they stand."""
+
+    name = "secrets"
+    version = "1"
+    labels = (*_LABELS, PASSWORD)
+    context = Context.SAID
+    lookbehind = LOOKBEHIND
+    lookahead = LOOKAHEAD
+
+    def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
+        """Return what was found; a key keeps its provider's label where it is assigned to a password."""
+        # A lone surrogate cannot be encoded for RE2; one character stands for another, so every offset holds.
+        text = text.encode("utf-8", "replace").decode()
+        if _CANDIDATE.search(text) is None:
+            return []
+        taken = bytearray(len(text))
+        found = []
+        for match in _KEY.finditer(text):
+            start, end = match.span()
+            taken[start:end] = b"\1" * (end - start)
+            found.append(Finding(guard=self.name, label=_LABELS[match.lastindex - 1], start=start, end=end))
+        for match in _ASSIGNED.finditer(text):
+            start, end = match.span(match.lastindex)
+            if _told(text[start:end]) and not any(taken[start:end]):
+                found.append(Finding(guard=self.name, label=PASSWORD, score=PASSWORD_SCORE, start=start, end=end))
+        return sorted(found, key=lambda finding: finding.start)
+
+
+def _told(value: str) -> bool:
+    """Say whether a value can be no mere word ("my password is required.", "token-based")."""
+    return re2.search(r"[0-9]|[^\pL.,;:!?)\-_/][^.,;:!?)]", value) is not None
