@@ -146,10 +146,13 @@ _DATE = re2.compile(r"(?:19|20)?[0-9]{2}[-./ ][0-9]{1,2}[-./ ](?:19|20)?[0-9]{2}
 _LETTER = r"A-Za-z0-9\x{C0}-\x{24F}\-"
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _NTH = r"[0-9]{1,2}(?:st|nd|rd|th)?"
-_DAY = rf"([0-9]{{1,4}}[-./][0-9]{{1,2}}[-./][0-9]{{1,4}}|{_NTH} [A-Za-z]{{3,9}},? [0-9]{{4}}|[A-Za-z]{{3,9}} {_NTH},? [0-9]{{4}})"
+_DAY = (
+    rf"([0-9]{{1,4}}[-./][0-9]{{1,2}}[-./][0-9]{{1,4}}|{_NTH} [A-Za-z]{{3,9}},? [0-9]{{4}}|"
+    rf"[A-Za-z]{{3,9}} {_NTH},? [0-9]{{4}})"
+)
 _NEAR = (
-    r"(?i:\b(?:phone|telephone|tel|mobile|cell|fax|call|reach|ring|dial|answer(?:ing)?|whatsapp|text me|sms|telefon|handy|"
-    r"tel[eé]fono|t[eé]l[eé]phone)\b)[^0-9+(@]{0,30}"
+    r"(?i:\b(?:phone|telephone|tel|mobile|cell|fax|call|reach|ring|dial|answer(?:ing)?|whatsapp|text me|sms|"
+    r"telefon|handy|tel[eé]fono|t[eé]l[eé]phone)\b)[^0-9+(@]{0,30}"
 )
 
 _KINDS = tuple(

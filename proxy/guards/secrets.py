@@ -1,4 +1,4 @@
-"""Owns the guard that finds credentials: the published formats of providers' keys, and values assigned to a password.
+"""Owns the guard that finds credentials: the published formats of providers' keys, and values said to be a password.
 
 The formats are those of detect-secrets and of the providers' pages; there is no entropy guessing, so a find is one.
 In: texts. Out: Findings, sorted, none overlapping. Never: a file, a network call, time that is not linear in the text.
@@ -17,8 +17,8 @@ from proxy.terms import Finding
 LOOKBEHIND, LOOKAHEAD = 40, 4096
 """A password needs the word before it; a private key has some thousand characters."""
 
-PASSWORD = "password"
-PASSWORD_SCORE = 0.8
+ASSIGNED = "assigned"
+ASSIGNED_SCORE = 0.8
 """What a value scores that only the word before it tells."""
 
 _KEYS = {
@@ -69,13 +69,13 @@ class Secrets:
 
     name = "secrets"
     version = "1"
-    labels = (*_LABELS, PASSWORD)
+    labels = (*_LABELS, ASSIGNED)
     context = Context.SAID
     lookbehind = LOOKBEHIND
     lookahead = LOOKAHEAD
 
     def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
-        """Return what was found; a key keeps its provider's label where it is assigned to a password."""
+        """Return what was found; a key keeps its provider's label where it is assigned as a password."""
         # A lone surrogate cannot be encoded for RE2; one character stands for another, so every offset holds.
         text = text.encode("utf-8", "replace").decode()
         if _CANDIDATE.search(text) is None:
@@ -89,7 +89,7 @@ class Secrets:
         for match in _ASSIGNED.finditer(text):
             start, end = match.span(match.lastindex)
             if _told(text[start:end]) and not any(taken[start:end]):
-                found.append(Finding(guard=self.name, label=PASSWORD, score=PASSWORD_SCORE, start=start, end=end))
+                found.append(Finding(guard=self.name, label=ASSIGNED, score=ASSIGNED_SCORE, start=start, end=end))
         return sorted(found, key=lambda finding: finding.start)
 
 
