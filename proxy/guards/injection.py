@@ -5,8 +5,8 @@ Attacks that use none of these phrases are not found; a word alone is never enou
 In: texts. Out: Findings, sorted. Never: a file, a network call, time that is not linear in the text.
 """
 
-# ruff: noqa: E501
-# A pattern is read in one piece.
+# ruff: noqa: E501 RUF001
+# A pattern is read in one piece, and looks for what it says in other scripts.
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from proxy.terms import Finding
 LOOKBEHIND, LOOKAHEAD = 8, 400
 """The longest phrase, counted generously, and what before it makes it a word."""
 
-_GAP = r"(?:[\s\"'*_,]+[\pL'’]+){0,5}?[\s\"'*_,]+"
+_GAP = r"(?:[\s\"'*_,]+[\pL'\x{2019}]+){0,5}?[\s\"'*_,]+"
 _RULES = r"(?:instructions?|prompts?|directions|directives?|guidelines|rules|commands|programming|orders|restrictions|context|safeguards|policies)"
 _EARLIER = r"(?:previous|prior|preceding|above|earlier|original|initial|foregoing|existing|past|system|developer|openai'?s?|given)"
 _DROP = r"(?:ignore|disregard|forget|override|bypass|overrule|neglect|discard|set aside|do not follow|don'?t follow|stop following)"
@@ -84,7 +84,7 @@ PHRASES = (
         "override",
         0.9,
         r"忽略|无视|無視|忘记|忘掉|игнорируй|забудь",
-        r"(?:忽略|无视|無視|忘记|忘掉)[^。\n]{0,12}(?:指令|指示|提示|规则|規則|命令)|(?:игнорируй|забудь)[а-яё]*\s+(?:\S+\s+){0,4}?(?:инструкци|правил|указани)",
+        r"(?:忽略|无视|無視|忘记|忘掉)[^。\n]{0,12}(?:指令|指示|提示|规则|規則|命令)|(?:игнорируй|забудь)\pL*\s+(?:\S+\s+){0,4}?(?:инструкци|правил|указани)",
     ),
     Phrase(
         "escape",
@@ -102,7 +102,7 @@ PHRASES = (
         "escape",
         0.9,
         r"openai|content",
-        r"\b(?:without|free of|free from|no|not (?:have|bound by|limited (?:to|by)|restricted by|follow)|bypass(?:es|ing)?|ignor(?:es|ing)|broken free (?:of|from))\s+(?:\S+\s+){0,4}?(?:openai(?:'s|’s)?|content)\s+(?:\S+\s+){0,2}?(?:polic(?:y|ies)|rules|guidelines|restrictions|limitations|filters?)\b",
+        r"\b(?:without|free of|free from|no|not (?:have|bound by|limited (?:to|by)|restricted by|follow)|bypass(?:es|ing)?|ignor(?:es|ing)|broken free (?:of|from))\s+(?:\S+\s+){0,4}?(?:openai(?:'s|\x{2019}s)?|content)\s+(?:\S+\s+){0,2}?(?:polic(?:y|ies)|rules|guidelines|restrictions|limitations|filters?)\b",
     ),
     Phrase(
         "escape",
@@ -120,7 +120,7 @@ PHRASES = (
         "escape",
         0.75,
         r"from now on|hereby|henceforth",
-        r"\b(?:from now on|hereby|henceforth)\W+(?:\S+\s+){0,3}?(?:you|chatgpt)(?:'re|’re|\s+(?:are|will|must|shall|have|act|respond|answer|pretend))\b",
+        r"\b(?:from now on|hereby|henceforth)\W+(?:\S+\s+){0,3}?(?:you|chatgpt)(?:'re|\x{2019}re|\s+(?:are|will|must|shall|have|act|respond|answer|pretend))\b",
     ),
     Phrase(
         "escape",
@@ -216,7 +216,7 @@ class Injection:
         text = text.encode("utf-8", "replace").decode()
         found = [
             Finding(guard=self.name, label=phrase.label, score=phrase.weight, start=match.start(), end=match.end())
-            for place in self._words.Match(text)
+            for place in self._words.Match(text) or ()
             for phrase in [PHRASES[place]]
             for match in self._patterns[place].finditer(text)
         ]

@@ -48,8 +48,8 @@ _ASSIGNED = re2.compile(
     r"(?i)(?:\b|_)(?:password|passwd|pwd|passphrase|passwort|contrase[ñn]a|mot de passe|secret|client[_\-]?secret|"
     r"api[_\-]?key|secret[_\-]?key|access[_\-]?key|access[_\-]?token|auth[_\-]?token)[\"']?"
     r"(?: ?(?:=|:=|:) ?| is:? )[\"'`]?([^\s\"'`<>{}$*]{6,128})"
-    r"|\bauthorization:? ?(?:bearer|basic) ([A-Za-z0-9._~+/=\-]{12,2000})"
-    r"|\bbearer ([A-Za-z0-9._~+/=\-]{20,2000})"
+    r"|\bauthorization:? ?(?:bearer|basic) ([A-Za-z0-9._~+/=\-]{12,1000})"
+    r"|\bbearer ([A-Za-z0-9._~+/=\-]{20,1000})"
     r"|[a-z][a-z0-9+.\-]{1,20}://[^\s:/@]{1,64}:([^\s:/@]{3,128})@"
 )
 _CANDIDATE = re2.compile(
