@@ -5,7 +5,7 @@ Attacks that use none of these phrases are not found; a word alone is never enou
 In: texts. Out: Findings, sorted. Never: a file, a network call, time that is not linear in the text.
 """
 
-# ruff: noqa: E501 RUF001
+# ruff: noqa: E501
 # A pattern is read in one piece, and looks for what it says in other scripts.
 
 from __future__ import annotations
@@ -204,7 +204,9 @@ class Injection:
     lookahead = LOOKAHEAD
 
     def __init__(self) -> None:
-        self._patterns = [re2.compile(f"(?i){phrase.pattern}") for phrase in PHRASES]
+        quiet = re2.Options()
+        quiet.log_errors = False
+        self._patterns = [re2.compile(f"(?i){phrase.pattern}", quiet) for phrase in PHRASES]
         self._words = re2.Set.SearchSet()
         for phrase in PHRASES:
             self._words.Add(f"(?i){phrase.word}")

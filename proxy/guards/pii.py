@@ -85,17 +85,17 @@ def _card(text: str, start: int, end: int) -> int:
 
 def _iban(text: str, start: int, end: int) -> int:
     """Read as many characters as the country's IBANs have, spaces left out, and check them modulo 97."""
-    length, number = _IBAN_LENGTH.get(text[start : start + 2].upper(), 0), ""
-    for end in range(start, min(len(text), start + 2 * length)):
-        if text[end] != " ":
-            number += text[end].upper()
-        if len(number) == length:
-            break
-    whole = (
-        length == len(number) > 0 and number.isascii() and number.isalnum() and not text[end + 1 : end + 2].isalnum()
-    )
+    length = _IBAN_LENGTH.get(text[start : start + 2].upper(), 0)
+    number = text[start : start + 2 * length].replace(" ", "")[:length].upper()
+    if not 0 < length == len(number) or not number.isascii() or not number.isalnum():
+        return 0
     # Letters count as 10 to 35, and the first four characters go to the end.
-    return end + 1 if whole and int("".join(str(int(c, 36)) for c in number[4:] + number[:4])) % 97 == 1 else 0
+    if int("".join(str(int(character, 36)) for character in number[4:] + number[:4])) % 97 != 1:
+        return 0
+    end = start + length
+    while len(text[start:end].replace(" ", "")) < length:
+        end += 1
+    return end if not text[end : end + 1].isalnum() else 0
 
 
 def _ssn(text: str, start: int, end: int) -> int:

@@ -23,14 +23,14 @@ ASSIGNED_SCORE = 0.8
 
 _KEYS = {
     # In this order: the first that fits at a place names the find.
-    "anthropic": r"\bsk-ant-[A-Za-z0-9_\-]{20,200}",
-    "openai": r"\bsk-(?:proj-|svcacct-|admin-)[A-Za-z0-9_\-]{20,250}|\bsk-[A-Za-z0-9]{32,64}\b",
-    "stripe": r"\b(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,200}|\bwhsec_[A-Za-z0-9+/=]{24,200}",
+    "anthropic": r"\bsk-ant-[A-Za-z0-9_\-]{20,}",
+    "openai": r"\bsk-(?:proj-|svcacct-|admin-)[A-Za-z0-9_\-]{20,}|\bsk-[A-Za-z0-9]{32,64}\b",
+    "stripe": r"\b(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}|\bwhsec_[A-Za-z0-9+/=]{24,}",
     "aws": r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b",
-    "github": r"\bgh[pousr]_[A-Za-z0-9]{36,255}|\bgithub_pat_[A-Za-z0-9_]{50,255}",
+    "github": r"\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_[A-Za-z0-9_]{50,}",
     "gitlab": r"\bglpat-[A-Za-z0-9_\-]{20,64}",
-    "google": r"\bAIza[A-Za-z0-9_\-]{35}|\bGOCSPX-[A-Za-z0-9_\-]{28}|\bya29\.[A-Za-z0-9_\-]{20,300}",
-    "slack": r"\bxox[abeoprs]-[A-Za-z0-9\-]{10,250}|"
+    "google": r"\bAIza[A-Za-z0-9_\-]{35}|\bGOCSPX-[A-Za-z0-9_\-]{28}|\bya29\.[A-Za-z0-9_\-]{20,}",
+    "slack": r"\bxox[abeoprs]-[A-Za-z0-9\-]{10,}|"
     r"hooks\.slack\.com/services/T[A-Z0-9]{6,12}/B[A-Z0-9]{6,12}/[A-Za-z0-9]{20,32}",
     "huggingface": r"\bhf_[A-Za-z0-9]{34}\b",
     "npm": r"\bnpm_[A-Za-z0-9]{36}\b",
@@ -47,10 +47,10 @@ _KEY = re2.compile("|".join(f"({pattern})" for pattern in _KEYS.values()))
 _ASSIGNED = re2.compile(
     r"(?i)(?:\b|_)(?:password|passwd|pwd|passphrase|passwort|contrase[ñn]a|mot de passe|secret|client[_\-]?secret|"
     r"api[_\-]?key|secret[_\-]?key|access[_\-]?key|access[_\-]?token|auth[_\-]?token)[\"']?"
-    r"(?: ?(?:=|:=|:) ?| is:? )[\"'`]?([^\s\"'`<>{}$*]{6,128})"
-    r"|\bauthorization:? ?(?:bearer|basic) ([A-Za-z0-9._~+/=\-]{12,1000})"
-    r"|\bbearer ([A-Za-z0-9._~+/=\-]{20,1000})"
-    r"|[a-z][a-z0-9+.\-]{1,20}://[^\s:/@]{1,64}:([^\s:/@]{3,128})@"
+    r"(?: ?(?:=|:=|:) ?| is:? )[\"'`]?([^\s\"'`<>{}$*]{5,}[^\s\"'`<>{}$*.,;:!?)])"
+    r"|\bauthorization:? ?(?:bearer|basic) ([A-Za-z0-9._~+/=\-]{12,})"
+    r"|\bbearer ([A-Za-z0-9._~+/=\-]{20,})"
+    r"|[a-z][a-z0-9+.\-]+://[^\s:/@]+:([^\s:/@]{3,})@"
 )
 _CANDIDATE = re2.compile(
     r"(?i)sk-|[srp]k_|whsec_|akia|asia|gh[pousr]_|github_pat_|glpat-|aiza|gocspx-|ya29|xox|hooks\.slack|hf_|npm_|sg\.|"
