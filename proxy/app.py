@@ -168,7 +168,7 @@ async def running(options: Options) -> AsyncIterator[Running]:
         here = await _start(stack, loaded, await asyncio.to_thread(build, loaded))
         work = [_keep_leases(here), _reload_on_change(here, options, build, seen)]
         if settings := await asyncio.to_thread(_delivery, loaded):
-            work.append(delivery.deliver(here.store, settings, here.house.clock, on_bug=_log_bug))
+            work.append(delivery.deliver(here.store, settings, here.house.clock))
         await stack.enter_async_context(_background(*work))
         yield here
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import random
@@ -20,7 +21,7 @@ from typing import TypeAlias
 import aiohttp
 import msgspec
 
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, HandrailError
 from proxy.ports import Clock, Desk
 from proxy.terms import Delivery, Handoff, Secret
 
@@ -49,7 +50,6 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 Sleep: TypeAlias = Callable[[float], Awaitable[object]]
 Jitter: TypeAlias = Callable[[], float]
-OnBug: TypeAlias = Callable[[BaseException], None]
 
 
 class _Failed(Exception):
@@ -67,30 +67,26 @@ async def deliver(
     *,
     sleep: Sleep = asyncio.sleep,
     jitter: Jitter = random.random,
-    on_bug: OnBug,
 ) -> None:
     """Send what is due, for ever; cancel it to stop: what was not confirmed by then is sent again by whoever is next.
     `jitter` gives 0 to 1."""
     door = _Door(settings, clock)
     async with door.session():
         while True:
-            more = await _round(desk, door, clock, jitter, on_bug)
-            if not more:
-                await sleep(POLL_S)
+            with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
+                while await _round(desk, door, clock, jitter) == BATCH:
+                    pass
+            await sleep(POLL_S)
 
 
-async def _round(desk: Desk, door: _Door, clock: Clock, jitter: Jitter, on_bug: OnBug) -> bool:
-    """Try what is due; return whether to look again at once: there may be more, and nothing of ours failed."""
-    try:
-        due = await desk.due(clock.wall_ms(), BATCH)
-    except Exception as error:  # noqa: BLE001 - a store that fails now must not end all deliveries to come
-        on_bug(error)
-        return False
+async def _round(desk: Desk, door: _Door, clock: Clock, jitter: Jitter) -> int:
+    """Try what is due; return how many that were."""
+    due = await desk.due(clock.wall_ms(), BATCH)
     tries = (_attempt(desk, door, clock, jitter, delivery) for delivery in due)
-    bugs = [bug for bug in await asyncio.gather(*tries, return_exceptions=True) if bug]
-    for bug in bugs:
-        on_bug(bug)
-    return len(due) == BATCH and not bugs
+    failed = [failure for failure in await asyncio.gather(*tries, return_exceptions=True) if failure]
+    if failed:
+        raise failed[0]
+    return len(due)
 
 
 async def _attempt(desk: Desk, door: _Door, clock: Clock, jitter: Jitter, delivery: Delivery) -> None:
