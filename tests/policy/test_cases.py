@@ -9,7 +9,7 @@ import pytest
 
 from proxy.documents import Problems, Source, read
 from proxy.policy.cases import Case, cases, merged
-from proxy.terms import Facts, Finding, Level, Phase, ToolSpec
+from proxy.terms import Facts, Finding, Level, Phase, Result, ToolSpec
 
 AT_MS = 1_767_607_200_000
 
@@ -229,3 +229,38 @@ def test_what_cannot_be_a_case_is_told(case: dict[str, Any], problem: str) -> No
     found, problems = made(case)
 
     assert ([], [f"t.yaml:1:67: {problem}"]) == (found, problems)
+
+
+@pytest.mark.parametrize(
+    ("given", "result"),
+    [
+        pytest.param({"tool": "t"}, Result(tool="t", call_id="call-0", text=""), id="a plain one"),
+        pytest.param({"tool": "t", "json": {"a": 1}}, Result(tool="t", call_id="call-0", text='{"a": 1}'), id="json"),
+        pytest.param(
+            {"tool": "t", "text": "x", "call_id": "c9", "verified": True, "new": False},
+            Result(tool="t", call_id="c9", text="x", verified=True, new=False),
+            id="all of it",
+        ),
+    ],
+)
+def test_a_tool_result_is_given(given: dict[str, Any], result: Result) -> None:
+    """A case of phase tool_result says what came back."""
+    facts = known({"phase": "tool_result", "given": {"result": given}})
+
+    assert (result, (result,)) == (facts.result, facts.results)
+
+
+def test_a_case_about_a_tool_result_needs_one() -> None:
+    """A case of phase tool_result without a result is none."""
+    assert ["t.yaml:1:67: a case of phase tool_result needs `given.result`"] == made({"phase": "tool_result"})[1]
+
+
+def test_what_is_known_of_a_conversation_and_its_caller_is_given() -> None:
+    """Labels, an open escalation, and what config says of the caller's key."""
+    caller = {"tier": "gold", "roles": ["lead", "eu"], "claims": {"team": "a", "tier": "no"}}
+
+    facts = known({"given": {"conversation": {"labels": ["pii"], "escalated": True}, "caller": caller}})
+
+    assert (("pii",), True) == (facts.labels, facts.session.escalation != "")
+    assert {"tier": "gold", "roles": "lead,eu", "team": "a"} == facts.caller.claims
+    assert "" == known({"given": {"conversation": {"escalated": False}}}).session.escalation

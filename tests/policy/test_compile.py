@@ -48,6 +48,31 @@ def examples() -> list[str]:
             id="a field of a field",
         ),
         pytest.param(
+            rule(when="@@result.text == ''"),
+            "`result` is not available in phase request, only in tool_result",
+            id="a result in a request",
+        ),
+        pytest.param(
+            rule(when="@@finding.text == 'x'"),
+            "`finding` is there only in `allow`, which is asked of each finding",
+            id="a finding outside of allow",
+        ),
+        pytest.param(
+            rule(action="mask", kinds=["email"], allow="@@finding.txt == 'x'"),
+            "there is no `finding.txt` (did you mean `finding.text`?)",
+            id="a field of a finding",
+        ),
+        pytest.param(
+            "  rules: [{id: r, phase: request, action: mask, kinds: [email, @@emial]}]",
+            "no guard finds the kind `emial` (did you mean `email`?)",
+            id="a kind that nobody finds",
+        ),
+        pytest.param(
+            "  rules: [{id: r, phase: request, action: mask, pattern: @@(}]",
+            "'(' is no regular expression for RE2",
+            id="a pattern that is none",
+        ),
+        pytest.param(
             rule(when="@@guards.topcis.label == 'x'"),
             "there is no `guards.topcis` (did you mean `guards.topics`?)",
             id="a guard that is not configured",

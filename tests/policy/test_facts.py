@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from proxy import cel
 from proxy.policy import user_text
@@ -17,6 +18,8 @@ from proxy.terms import (
     Message,
     Phase,
     Reply,
+    Result,
+    Session,
     Spend,
     ToolCall,
     ToolSpec,
@@ -37,6 +40,8 @@ HISTORY = (
 )
 TALK = facts(request=request(messages=HISTORY, tools=(ToolSpec(name="lookup", schema={"type": "object"}),)))
 FULL = facts(request=request(max_output_tokens=50, temperature=0.5, stream=True, metadata={"tier": "gold"}))
+CLAIMED = facts(caller=replace(at_level(Level.EXECUTE), claims={"tier": "gold", "roles": "lead, eu,", "team": "a"}))
+RESULT = facts(result=Result(tool="lookup", call_id="c1", text='{"é": 1}', verified=True, new=False))
 SPENT = facts(
     spend=Spend(
         est_nanousd=1_000_000,
@@ -65,6 +70,43 @@ REPLY = facts(
         pytest.param('agent.level == "execute" && agent.rank == 2', facts(), Phase.REQUEST, id="agent.level"),
         pytest.param("agent.rank == 3", facts(caller=at_level(Level.OPERATE)), Phase.REQUEST, id="agent.rank"),
         pytest.param('caller.tenant == "acme"', facts(), Phase.REQUEST, id="caller"),
+        pytest.param(
+            'caller.tier == "gold" && caller.roles == ["lead", "eu"] && caller.claims.team == "a"',
+            CLAIMED,
+            Phase.REQUEST,
+            id="claims",
+        ),
+        pytest.param(
+            'caller.tier == "" && caller.roles == [] && !has(caller.claims.team)',
+            facts(),
+            Phase.REQUEST,
+            id="no claims",
+        ),
+        pytest.param('conversation.labels == ["pii"]', facts(labels=("pii",)), Phase.REQUEST, id="labels"),
+        pytest.param("!conversation.escalated", facts(), Phase.REQUEST, id="not escalated"),
+        pytest.param(
+            "conversation.escalated", facts(session=Session(id="s", escalation="ho_1")), Phase.REQUEST, id="escalated"
+        ),
+        pytest.param(
+            "request.messages.map(m, m.new) == [false, false, false, false, false, false, true, true]",
+            TALK,
+            Phase.REQUEST,
+            id="new messages",
+        ),
+        pytest.param("request.messages[0].new", facts(), Phase.REQUEST, id="all is new before the first answer"),
+        pytest.param(
+            'result.tool == "lookup" && result.call_id == "c1" && result.text == "{\\"é\\": 1}" && result.bytes == 9'
+            ' && result.json == {"é": 1} && result.verified && !result.new',
+            RESULT,
+            Phase.TOOL_RESULT,
+            id="result",
+        ),
+        pytest.param(
+            "result.json == null && !result.verified && result.new",
+            facts(result=Result(tool="", call_id="", text="not found")),
+            Phase.TOOL_RESULT,
+            id="a result that is no JSON",
+        ),
         pytest.param('conversation.id == "se_1" && conversation.turn == 1', facts(), Phase.REQUEST, id="conversation"),
         pytest.param('conversation.tool_counts == {"lookup": 2}', TALK, Phase.REQUEST, id="tool_counts"),
         pytest.param("size(conversation.tool_results) == 3", TALK, Phase.REQUEST, id="tool_results"),
@@ -234,6 +276,7 @@ def test_a_variable_holds_what_the_hallway_knows(expression: str, known: Facts, 
         pytest.param("tool.schema_ok", called("t", "{"), id="the schema of broken arguments"),
         pytest.param("tool.name", facts(), id="no tool call"),
         pytest.param("response.text", facts(), id="no reply"),
+        pytest.param("result.text", facts(), id="no tool result"),
         pytest.param(
             "conversation.tool_results",
             facts(request=request(messages=(Message(role="tool", text="[" + "1," * 400_000 + "1]"),))),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from proxy import cel
 from proxy.policy.functions import table
+from proxy.terms import Finding
 from tests.policy.written import FUNCTIONS
 
 
@@ -20,13 +22,49 @@ def test_tokens_counts_with_what_config_gave() -> None:
 
 
 @pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        pytest.param(
+            "pii('🙂 a@b.c sk-1')",
+            [{"kind": "email", "text": "a@b.c", "start": 2, "end": 7, "score": 1.0}],
+            id="pii",
+        ),
+        pytest.param(
+            "secrets('a@b.c sk-1')",
+            [{"kind": "api_key", "text": "sk-1", "start": 6, "end": 10, "score": 1.0}],
+            id="secrets",
+        ),
+        pytest.param("pii('nothing')", [], id="nothing"),
+        pytest.param("pii('a@b.c').exists(f, f.kind == 'email' && f.score > 0.5)", True, id="in a condition"),
+    ],
+)
+def test_pii_and_secrets_tell_what_their_guards_find(expression: str, found: object) -> None:
+    """Each function gives the findings of its own guard, with the text that they are about."""
+    assert found == evaluated(expression)
+
+
+def test_a_search_that_fails_is_an_error() -> None:
+    """What a guard raises is one CelError, and never "nothing found"."""
+
+    def broken(text: str) -> list[Finding]:
+        raise KeyError(text)
+
+    functions = table(replace(FUNCTIONS, find=broken))
+
+    with pytest.raises(cel.CelError, match="cannot be searched: KeyError"):
+        cel.compile("pii('x')", functions=functions).evaluate({}, cel.Budget(10_000))
+
+
+@pytest.mark.parametrize(
     ("expression", "kind"),
     [
+        pytest.param("pii('x')", "budget", id="pii costs more"),
+        pytest.param("secrets('x')", "budget", id="secrets costs more"),
         pytest.param("tokens(dyn(5))", "no_such_overload", id="not a text"),
         pytest.param(f"tokens('{'x' * 3000}')", "budget", id="too long for the budget"),
     ],
 )
-def test_tokens_takes_texts_and_is_paid_for(expression: str, kind: str) -> None:
+def test_functions_take_texts_and_are_paid_for(expression: str, kind: str) -> None:
     """A text costs budget by its length; anything else is an error."""
     with pytest.raises(cel.CelError) as raised:
         evaluated(expression, budget=200)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from proxy.policy import Rule
-from proxy.policy.rule import OnError
-from proxy.terms import Mode, OnDeny, Phase, Verdict, Way
+from proxy.policy.rule import OnError, Redaction
+from proxy.terms import Approval, Escalation, HandoffBy, How, Mode, OnDeny, Phase, Verdict, Way
 from tests.policy.written import compiled, problems, rule
 
 
@@ -39,7 +39,7 @@ def topics(**keys: Any) -> str:
     return f"  topics: {json.dumps({'minScore': 0.6, 'uncertain': 'allow', 'message': 'no', **keys})}"
 
 
-REQUEST, TOOL_CALL, DENY = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY
+REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, Verdict.REQUIRE_APPROVAL
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,53 @@ REQUEST, TOOL_CALL, DENY = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY
             entry("actions", tools=["refund"], effect="write", when="tool.args.n > 5"),
             [
                 ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("refund",)),
-                ("e.level", TOOL_CALL, DENY, "agent.rank < 2", False, ("refund",)),
+                ("e.level", TOOL_CALL, ASKS, "agent.rank < 2", False, ("refund",)),
                 ("e", TOOL_CALL, DENY, "tool.args.n > 5", False, ("refund",)),
             ],
-            id="an action that writes needs execute",
+            id="an action that writes asks a human on assist",
+        ),
+        pytest.param(
+            entry("actions", tools=["refund"], effect="write", minLevel="execute"),
+            [
+                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("refund",)),
+                ("e.level", TOOL_CALL, DENY, "agent.rank < 2", False, ("refund",)),
+            ],
+            id="a level that is written out denies",
+        ),
+        pytest.param(
+            entry("actions", tools=["refund"], effect="write", action="strip"),
+            [
+                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("refund",)),
+                ("e.level.strip", REQUEST, Verdict.STRIP_TOOLS, "agent.rank < 2", False, ("refund",)),
+                ("e.level", TOOL_CALL, DENY, "agent.rank < 2", False, ("refund",)),
+            ],
+            id="a tool that writes is hidden on assist",
+        ),
+        pytest.param(
+            entry(
+                "actions", tools=["refund"], minLevel="operate", require="tool.args.n < 5", action="require_approval"
+            ),
+            [
+                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("refund",)),
+                ("e.level", TOOL_CALL, DENY, "agent.rank < 3", False, ("refund",)),
+                ("e", TOOL_CALL, ASKS, "tool.args.n < 5", True, ("refund",)),
+            ],
+            id="a call that a human approves",
+        ),
+        pytest.param(
+            entry("data", direction="in", kinds=["email"], action="hash"),
+            [("e", REQUEST, Verdict.REDACT, "true", False, ())],
+            id="data",
+        ),
+        pytest.param(
+            entry("escalation", when="conversation.turn > 9"),
+            [("e", REQUEST, Verdict.ESCALATE, "conversation.turn > 9", False, ())],
+            id="escalation",
+        ),
+        pytest.param(
+            entry("escalation", when="true", phase="response"),
+            [("e", Phase.RESPONSE, Verdict.ESCALATE, "true", False, ())],
+            id="escalation by a reply",
         ),
         pytest.param(
             entry("actions", tools=["look*"], effect="read"),
@@ -262,7 +305,10 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
         ),
         pytest.param(
             rule(phase="response", action="strip_tools", when="true", tools=["a"]),
-            ["`strip_tools` is not possible in phase response: there a rule may allow, label, annotate, redact, escalate, deny"],
+            [
+                "`strip_tools` is not possible in phase response: "
+                "there a rule may allow, label, annotate, redact, escalate, deny"
+            ],
             id="no strip of a reply",
         ),
         pytest.param(
@@ -283,7 +329,7 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             rule(when="true", to="small", fallback=["cheap"]),
             [
                 "`to` changes nothing here: it is for rules with `action: route` or `escalate`",
-                "`fallback` changes nothing here: it is for rules with `action: route` or `escalate`",
+                "`fallback` changes nothing here: it is for rules with `action: route`",
             ],
             id="a route that is none",
         ),
@@ -306,7 +352,8 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             rule(when="true", action="allow", message="x", messageExpression="'x'"),
             [
                 "`message` changes nothing here: it is for rules with `action: deny`, `escalate` or `require_approval`",
-                "`messageExpression` changes nothing here: it is for rules with `action: deny`, `escalate` or `require_approval`",
+                "`messageExpression` changes nothing here: "
+                "it is for rules with `action: deny`, `escalate` or `require_approval`",
             ],
             id="a text nobody sees",
         ),
@@ -322,6 +369,65 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             topics(allow=["orders"], deny=["orders"]),
             ["the topic `orders` is both allowed and denied"],
             id="a topic on both sides",
+        ),
+        pytest.param(rule(action="mask"), ["give `kinds` or `pattern`, one of them"], id="a redaction of nothing"),
+        pytest.param(
+            rule(action="mask", kinds=["email"], pattern="x"),
+            ["give `kinds` or `pattern`, one of them"],
+            id="kinds and a pattern",
+        ),
+        pytest.param(
+            rule(action="mask", phase="tool_call", kinds=["email"]),
+            ["`mask` is not possible in phase tool_call: there a rule may allow, require_approval, deny"],
+            id="no redaction of a tool call",
+        ),
+        pytest.param(
+            rule(action="deny", when="true", kinds=["email"], handoff="header", labels=["x"], approval={"ttl": "1s"}),
+            [
+                "`kinds` changes nothing here: it is for rules with `action: redact`, `mask`, `hash` or `tokenize`",
+                "`handoff` changes nothing here: it is for rules with `action: escalate`",
+                "`labels` changes nothing here: it is for rules with `action: label`",
+                "`approval` changes nothing here: it is for rules with `action: require_approval`",
+            ],
+            id="keys of other actions",
+        ),
+        pytest.param(
+            rule(action="label", when="true"), ["`action: label` needs `labels`"], id="a label without labels"
+        ),
+        pytest.param(
+            rule(action="escalate", when="true", to={"cheapest": {"tags": ["a"]}}),
+            ["`to` of an escalation is the name of a queue"],
+            id="a model for a queue",
+        ),
+        pytest.param(
+            entry("escalation", when="true", handoff="tool"),
+            ["`handoff: tool` and `tool` come together"],
+            id="a hand-off tool without a name",
+        ),
+        pytest.param(
+            rule(action="escalate", when="true", tool="transfer_*"),
+            ["`handoff: tool` and `tool` come together"],
+            id="a hand-off tool for nothing",
+        ),
+        pytest.param(
+            rule(action="require_approval", phase="tool_call", when="true", approval={"ttl": "1m", "wait": "2m"}),
+            ["`wait` is longer than `ttl`: the approval would come too late"],
+            id="waiting for too long",
+        ),
+        pytest.param(
+            entry("actions", tools=["a"], when="true", approval={"group": "leads"}),
+            ["`approval` changes nothing here: no call of these tools is to be approved"],
+            id="an approval that nothing asks for",
+        ),
+        pytest.param(
+            entry("actions", tools=["a"], minLevel="execute", action="require_approval", approval={"group": "leads"}),
+            ["`approval` changes nothing here: no call of these tools is to be approved"],
+            id="an approval without a condition",
+        ),
+        pytest.param(
+            entry("data", direction="in", kinds=["email"], action="mask", message="no"),
+            ["`message` changes nothing here: it is for `action: deny`"],
+            id="a text for a redaction",
         ),
         pytest.param(
             entry("actions", tools=["a"]),
@@ -405,3 +511,73 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
 def test_what_makes_no_sense_is_told(spec: str, expected: list[str]) -> None:
     """A key that would change nothing, or that is missing, is a problem that says what to do."""
     assert expected == [problem.split(": ", 1)[1] for problem in problems(spec)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "expected"),
+    [
+        pytest.param(rule(action="mask", kinds=["email"]), "redaction", Redaction(kinds=("email",)), id="kinds"),
+        pytest.param(
+            rule(action="tokenize", pattern="x+", allow="finding.text == 'x'"),
+            "redaction",
+            Redaction(how=How.TOKENIZE, pattern="x+", allow="finding.text == 'x'"),
+            id="pattern, allow",
+        ),
+        pytest.param(rule(action="label", when="true", labels=["a", "b"]), "labels", ("a", "b"), id="labels"),
+        pytest.param(rule(action="escalate", when="true"), "escalation", Escalation(), id="escalate, as it is"),
+        pytest.param(
+            rule(action="escalate", when="true", to="gold", handoff="tool", tool="transfer_*"),
+            "escalation",
+            Escalation(queue="gold", by=HandoffBy.TOOL, tool="transfer_*"),
+            id="to, handoff, tool",
+        ),
+        pytest.param(
+            entry("escalation", when="true", to="gold", handoff="header"),
+            "escalation",
+            Escalation(queue="gold", by=HandoffBy.HEADER),
+            id="the section",
+        ),
+        pytest.param(
+            entry("escalation", when="true", to="gold", handoff="tool", tool="transfer_*"),
+            "escalation",
+            Escalation(queue="gold", by=HandoffBy.TOOL, tool="transfer_*"),
+            id="the section with a tool",
+        ),
+        pytest.param(
+            rule(action="require_approval", phase="tool_call", when="true"), "approval", Approval(), id="an approval"
+        ),
+        pytest.param(
+            rule(
+                action="require_approval",
+                phase="tool_call",
+                when="true",
+                approval={"ttl": "1h", "wait": "30s", "group": "leads"},
+            ),
+            "approval",
+            Approval(ttl_s=3600, wait_s=30, group="leads"),
+            id="ttl, wait, group",
+        ),
+        pytest.param(
+            entry("actions", tools=["a"], effect="external", approval={"ttl": "5m"}),
+            "approval",
+            Approval(ttl_s=300),
+            id="of an effect",
+        ),
+        pytest.param(
+            entry("actions", tools=["a"], when="true", action="require_approval", approval={"group": "leads"}),
+            "approval",
+            Approval(group="leads"),
+            id="of an action",
+        ),
+        pytest.param(rule(when="true", onError="escalate"), "on_error", OnError.ESCALATE, id="onError"),
+        pytest.param("  onError: escalate\n" + rule(when="true"), "on_error", OnError.ESCALATE, id="onError of all"),
+        pytest.param(entry("escalation", when="true", mode="shadow"), "mode", Mode.SHADOW, id="mode of a hand-off"),
+        pytest.param(entry("escalation", when="true", message="hi"), "message", "hi", id="message of a hand-off"),
+        pytest.param(
+            entry("escalation", when="true", onError="allow"), "on_error", OnError.ALLOW, id="onError of a hand-off"
+        ),
+    ],
+)
+def test_what_leads_to_humans_is_in_the_rule(spec: str, field: str, expected: object) -> None:
+    """Every key of redactions, labels, hand-offs and approvals comes out in the last rule that is lowered."""
+    assert expected == getattr(compiled(spec).rules[-1], field)

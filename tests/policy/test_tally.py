@@ -8,11 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.policy.tally import SAFE_TEXT
+from proxy.policy.tally import APPROVAL_TEXT, ESCALATE_TEXT, SAFE_TEXT
 from proxy.terms import (
+    Approval,
+    Escalation,
+    Level,
     Mode,
     OnDeny,
     Phase,
+    Reply,
+    Result,
     Verdict,
     Way,
 )
@@ -26,6 +31,8 @@ from tests.policy.written import (
     ROUTE,
     STRIP,
     annotate,
+    at_level,
+    called,
     compiled,
     decided,
     facts,
@@ -198,3 +205,145 @@ def test_off_is_not_asked_but_listed() -> None:
         policies.has(Phase.REQUEST),
         [one.mode for one in policies.rules],
     )
+
+
+LABEL: dict[str, Any] = {"action": "label", "when": "true", "labels": ["pii", "vip"]}
+ESCALATE: dict[str, Any] = {"action": "escalate", "when": "true", "to": "gold"}
+ASK: dict[str, Any] = {"phase": "tool_call", "action": "require_approval", "when": "true"}
+
+
+def test_labels_are_put_together_each_once() -> None:
+    """Labels of all rules that act, in their order; a label is lighter than a note."""
+    spec = policy(LABEL, {**LABEL, "labels": ["vip", "late"]}, {**LABEL, "labels": ["no"], "mode": "shadow"})
+
+    decision = decided(spec, facts())
+
+    assert (Verdict.LABEL, ("pii", "vip", "late")) == (decision.verdict, decision.labels)
+
+
+@pytest.mark.parametrize("phase", [Phase.REQUEST, Phase.TOOL_RESULT, Phase.RESPONSE], ids=str)
+def test_each_phase_that_can_label_and_escalate_does(phase: Phase) -> None:
+    """Both are possible wherever a conversation shows what it is about."""
+    known = facts(response=Reply(text="hi"), result=Result(tool="t", call_id="c7", text="{}"))
+    spec = policy({**LABEL, "phase": phase}, {**ESCALATE, "phase": phase})
+
+    decision = decided(spec, known, phase)
+
+    assert (Verdict.ESCALATE, ("pii", "vip")) == (decision.verdict, decision.labels)
+    assert Escalation(queue="gold") == decision.escalation
+    assert ("c7" if phase is Phase.TOOL_RESULT else "") == decision.subject
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        pytest.param({}, ESCALATE_TEXT, id="default"),
+        pytest.param({"message": "One moment."}, "One moment.", id="message"),
+        pytest.param({"messageExpression": "'Hello ' + agent.id"}, "Hello support-web", id="messageExpression"),
+    ],
+)
+def test_an_escalation_says_its_text_to_the_customer(keys: dict[str, Any], message: str) -> None:
+    """It is always a reply, whatever `onDeny` says of denials."""
+    decision = decided(policy({**ESCALATE, **keys}, onDeny="error"), facts())
+
+    assert (message, OnDeny.REPLY) == (decision.message, decision.on_deny)
+
+
+def test_the_first_escalation_chooses_the_queue() -> None:
+    """As with texts, the first in order of priority and place."""
+    decision = decided(policy(ESCALATE, {**ESCALATE, "to": "silver"}), facts())
+
+    assert Escalation(queue="gold") == decision.escalation
+
+
+def test_a_denial_hands_nothing_over() -> None:
+    """What is denied by a rule that speaks for itself does not wait for a human."""
+    decision = decided(policy(ESCALATE, DENY), facts())
+
+    assert (Verdict.DENY, None, "no") == (decision.verdict, decision.escalation, decision.message)
+
+
+def test_an_escalation_in_shadow_calls_nobody() -> None:
+    """It is on record only."""
+    decision = decided(policy({**ESCALATE, "mode": "shadow"}), facts())
+
+    assert (Verdict.ALLOW, Verdict.ESCALATE, None) == (decision.verdict, decision.shadow_verdict, decision.escalation)
+
+
+def test_a_reply_that_did_not_wait_is_not_handed_over() -> None:
+    """With `stream: after` an escalation is on record only."""
+    spec = policy({**ESCALATE, "phase": "response", "stream": "after"})
+
+    decision = decided(spec, facts(response=Reply(text="hi")), Phase.RESPONSE)
+
+    assert (Verdict.ALLOW, Verdict.ESCALATE, None) == (decision.verdict, decision.shadow_verdict, decision.escalation)
+
+
+@pytest.mark.parametrize(
+    ("phase", "verdict"),
+    [
+        pytest.param(Phase.REQUEST, Verdict.ESCALATE, id="request"),
+        pytest.param(Phase.TOOL_RESULT, Verdict.ESCALATE, id="tool_result"),
+        pytest.param(Phase.RESPONSE, Verdict.ESCALATE, id="response"),
+        pytest.param(Phase.TOOL_CALL, Verdict.DENY, id="tool_call"),
+    ],
+)
+def test_an_error_can_call_a_human(phase: Phase, verdict: Verdict) -> None:
+    """Where a phase knows no escalation the call is withheld, and the escalation is opened all the same."""
+    known = called("t", response=Reply(text="hi"), result=Result(tool="t", call_id="c7", text="{}"))
+
+    decision = decided(rule(phase=phase, when=BROKEN, onError="escalate"), known, phase)
+
+    assert (verdict, "policy_error", Escalation()) == (decision.verdict, decision.reason, decision.escalation)
+    assert ESCALATE_TEXT == decision.message
+
+
+def test_an_escalation_that_cannot_be_told_goes_where_it_would() -> None:
+    """An escalating rule that fails under `onError: escalate` uses its own queue."""
+    decision = decided(policy({**ESCALATE, "when": BROKEN, "onError": "escalate"}), facts())
+
+    assert Escalation(queue="gold") == decision.escalation
+
+
+@pytest.mark.parametrize(
+    ("keys", "approval", "message"),
+    [
+        pytest.param({}, Approval(), APPROVAL_TEXT, id="as it is"),
+        pytest.param(
+            {"approval": {"ttl": "2h", "wait": "5s", "group": "leads"}, "message": "Asking."},
+            Approval(ttl_s=7200, wait_s=5, group="leads"),
+            "Asking.",
+            id="with all its keys",
+        ),
+    ],
+)
+def test_a_call_can_wait_for_a_human(keys: dict[str, Any], approval: Approval, message: str) -> None:
+    """The decision says how to ask, and what the customer reads meanwhile."""
+    decision = decided(policy({**ASK, **keys}), called("t"), Phase.TOOL_CALL)
+
+    assert (Verdict.REQUIRE_APPROVAL, approval) == (decision.verdict, decision.approval)
+    assert (message, "c1") == (decision.message, decision.subject)
+
+
+def test_a_denied_call_needs_no_approval() -> None:
+    """A denial is heavier."""
+    decision = decided(policy(ASK, {**DENY, "phase": "tool_call"}), called("t"), Phase.TOOL_CALL)
+
+    assert (Verdict.DENY, None, "no") == (decision.verdict, decision.approval, decision.message)
+
+
+@pytest.mark.parametrize(
+    ("level", "verdict"),
+    [
+        pytest.param(Level.ASSIST, Verdict.REQUIRE_APPROVAL, id="assist"),
+        pytest.param(Level.EXECUTE, Verdict.ALLOW, id="execute"),
+    ],
+)
+def test_what_an_assistant_changes_is_approved_first(level: Level, verdict: Verdict) -> None:
+    """A write by an agent at level assist is a proposal."""
+    spec = "  actions: [{id: e, tools: [refund], effect: write, approval: {group: leads}}]"
+
+    decision = decided(spec, called("refund", caller=at_level(level)), Phase.TOOL_CALL)
+
+    assert verdict == decision.verdict
+    assert (Approval(group="leads") if verdict is Verdict.REQUIRE_APPROVAL else None) == decision.approval

@@ -183,7 +183,7 @@ def test_cases_of_several_files_prove_together() -> None:
         pytest.param(written(), "t.yaml:1:71: `cases` must not be empty", id="zero cases"),
         pytest.param(
             written({"expect": {"verdict": "dney"}}),
-            "t.yaml:1:129: `verdict` is `dney`, not one of allow, annotate, route, strip_tools, deny (did",
+            "t.yaml:1:129: `verdict` is `dney`, not one of allow, label, annotate, route, strip_tools, re",
             id="an unknown verdict",
         ),
         pytest.param(
@@ -245,3 +245,37 @@ def test_the_cases_that_the_page_shows_pass() -> None:
 def test_there_is_a_pack_to_prove() -> None:
     """The test above ran."""
     assert ["support"] == [pack.name for pack in PACKS]
+
+
+REDACTING = "\n".join(
+    (
+        "  data: [{id: mail, direction: in, kinds: [email, api_key], action: mask}]",
+        "  escalation: [{id: angry, when: 'request.user_text.contains(\"!\")', to: gold}]",
+        "  rules: [{id: l, phase: request, action: label, when: 'true', labels: [b, a]}]",
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("expect", "wrong"),
+    [
+        pytest.param({"redactions": ["email", "api_key"], "labels": ["a", "b"], "queue": "gold"}, (), id="right"),
+        pytest.param(
+            {"redactions": []}, ("redactions: expected [], got ['api_key', 'email']",), id="another redaction"
+        ),
+        pytest.param({"labels": ["a"]}, ("labels: expected ['a'], got ['a', 'b']",), id="another label"),
+        pytest.param({"queue": ""}, ("queue: expected nothing, got gold",), id="another queue"),
+    ],
+)
+def test_redactions_labels_and_queues_are_expected(expect: dict[str, Any], wrong: tuple[str, ...]) -> None:
+    """A case says which kinds are taken out, what the conversation is labelled with, and where it goes."""
+    report = ran(REDACTING, saying("I am a@b.c sk-1 a@b.c!", verdict="escalate", **expect))
+
+    assert [wrong] == [result.wrong for result in report.results]
+
+
+def test_nothing_to_redact_is_expected_as_well() -> None:
+    """Without findings there are none, and nobody is called."""
+    report = ran(REDACTING, saying("hello", verdict="label", redactions=[], queue=""))
+
+    assert report.passed
