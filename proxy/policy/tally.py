@@ -6,7 +6,7 @@ In: rules that matched or failed. Out: a Decision. Never: a weaker verdict in pl
 from __future__ import annotations
 
 from proxy.policy.evaluation import Check, Outcome
-from proxy.policy.lower import VERDICTS, WITHHOLDING
+from proxy.policy.possible import VERDICTS, WITHHOLDING
 from proxy.policy.rule import OnError
 from proxy.policy.search import apart
 from proxy.terms import Decision, Escalation, Facts, Mode, OnDeny, Phase, RuleHit, Span, Verdict, Way
