@@ -48,13 +48,19 @@ PHRASES = (
         "override",
         0.95,
         r"ignor|disregard|forget|overrid|bypass|overrul|neglect|discard|set aside|follow",
-        rf"\b{_DROP}\s+(?:all|any|every|your|the|these|those)\s+(?:of\s+)?(?:the\s+|your\s+|other\s+)?(?:system\s+)?{_RULES}\b",
+        rf"\b{_DROP}\s+(?:all|any|every|your)\s+(?:of\s+)?(?:the\s+|your\s+|other\s+)?(?:system\s+)?{_RULES}\b",
+    ),
+    Phrase(
+        "override",
+        0.5,
+        r"ignor|disregard|forget|overrid|bypass|overrul|neglect|discard|set aside|follow",
+        rf"\b{_DROP}\s+(?:the|these|those)\s+(?:of\s+)?(?:the\s+|your\s+|other\s+)?(?:system\s+)?{_RULES}\b",
     ),
     Phrase(
         "override",
         0.9,
         r"ignore|disregard|forget",
-        r"\b(?:ignore|disregard|forget)\s+(?:everything|all(?: of)? (?:that|this|what)|anything|what)\s+(?:\S+\s+){0,3}?(?:above|before|previously|prior|told|said|instructed|learned)\b",
+        r"\b(?:ignore|disregard|forget)\s+(?:everything|all(?: of)? (?:that|this|what)|anything)\s+(?:\S+\s+){0,3}?(?:above|before|previously|prior|told|instructed|learned)\b",
     ),
     Phrase(
         "override",
@@ -138,7 +144,7 @@ PHRASES = (
         "extraction",
         0.9,
         r"prompt|instruction|message|directive|rules|guidelines|configuration",
-        r"\b(?:reveal|show|print|repeat|output|display|tell me|give me|write (?:out|down)|share|leak|dump|expose|return|recite|what (?:is|are|was|were))\s+(?:me\s+)?(?:\S+\s+){0,4}?(?:your|the|this|its)\s+(?:\S+\s+){0,2}?(?:system|initial|original|hidden|secret|internal|developer|pre-?)[\s\-]?(?:prompt|instructions?|message|directives?|rules|guidelines|configuration)\b",
+        r"\b(?:reveal|show|print|repeat|output|display|tell me|give me|write (?:out|down)|share|leak|dump|expose|return|recite|what (?:is|are|was|were))\s+(?:me\s+)?(?:\S+\s+){0,4}?(?:your\s+(?:\S+\s+){0,2}?(?:system|initial|original|hidden|secret|internal|developer|pre-?)|(?:the|this|its)\s+(?:\S+\s+){0,2}?(?:system|hidden|secret|developer))[\s\-]?(?:prompt|instructions?|message|directives?|rules|guidelines|configuration)\b",
     ),
     Phrase(
         "extraction",

@@ -116,15 +116,21 @@ def _ip(text: str, start: int, end: int) -> int:
 
 
 def _phone(text: str, start: int, end: int) -> int:
-    """Check how many digits it has (ITU-T E.164), and that it is no date."""
+    """Check how many digits it has (ITU-T E.164), and that it is no date and not called an order or the like."""
     found = text[start:end]
     number = _digits(found)
-    return end if 7 <= len(number) <= 15 and not _DATE.match(found) and _apart(text, start, end) else 0
+    fits = 7 <= len(number) <= 15 and not _DATE.match(found)
+    return end if fits and _apart(text, start, end) and not _REFERENCE.search(text[max(0, start - 24) : start]) else 0
 
 
 def _email(text: str, start: int, end: int) -> int:
     """Take it as it is: its pattern leaves nothing open."""
     return end
+
+
+def _north_american(text: str, start: int, end: int) -> int:
+    """Take what has the form, an extension after it included, if it is not called an order or the like."""
+    return _alone(text, start, end) if not _REFERENCE.search(text[max(0, start - 24) : start]) else 0
 
 
 def _alone(text: str, start: int, end: int) -> int:
@@ -142,6 +148,11 @@ def _joins(neighbours: str) -> bool:
     return neighbours[:1] in ("-", ".", ":", "/", "_") and neighbours[1:].isdigit()
 
 
+_REFERENCE = re2.compile(
+    r"(?i)\b(?:order|ticket|invoice|case|reference|ref|sku|item|product|tracking|parcel|shipment|account|customer)s?\b"
+    r"[ .:#]*(?:number|no|nr|id)?[ .:#]*(?:is)?[ .:#]*$"
+)
+"""What a number is called that is no phone number, right before it."""
 _DATE = re2.compile(r"(?:19|20)?[0-9]{2}[-./ ][0-9]{1,2}[-./ ](?:19|20)?[0-9]{2}(?:\b|$)")
 _LETTER = r"A-Za-z0-9\x{C0}-\x{24F}\-"
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
@@ -172,9 +183,9 @@ _KINDS = tuple(
             0.75,
             r"(?:(?:\+|\b00)?1[ .\-])?(?:\([0-9]{3}\) ?|\b[0-9]{3}[ .\-])[0-9]{3}[ .\-][0-9]{4}"
             r"(?: ?(?:x|ext\.?) ?[0-9]{1,6})?\b",
-            _alone,
+            _north_american,
         ),
-        ("phone", 0.7, rf"{_NEAR}(\(?[0-9]{{1,5}}\)?(?:[ .\-]?\(?[0-9]{{1,5}}\)?){{1,5}})", _phone),
+        ("phone", 0.7, rf"{_NEAR}(\(?[0-9]{{1,5}}\)?(?:[ .\-/]?\(?[0-9]{{1,8}}\)?){{1,5}})", _phone),
         (
             "dob",
             0.8,
