@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.documents import Source
+from proxy.guards import pii, secrets
 from proxy.policy import PolicyProblems, load
 from proxy.policy.compile import schema
 from proxy.terms import Phase, Verdict
 from tests.policy.written import FUNCTIONS, ROUTES, compiled, facts, found, problems, rule, source, verdict
 
+KINDS = (*pii.create(()).labels, *secrets.create(()).labels)
 README = Path(__file__).parents[2] / "rules" / "README.md"
 
 
@@ -350,7 +353,17 @@ def test_every_key_of_the_schema_is_on_the_page(name: str) -> None:
 @pytest.mark.parametrize("example", examples(), ids=range(len(examples())))
 def test_every_policy_that_the_page_shows_loads(example: str) -> None:
     """An example that does not load teaches a mistake."""
-    assert [] == problems(Source(path="README.md", text=example), guards={"topics": (), "pii": ()}, routes=None)
+    functions = replace(FUNCTIONS, kinds=KINDS)
+    guards = {"topics": (), "pii": ()}
+
+    assert [] == problems(Source(path="README.md", text=example), functions=functions, guards=guards, routes=None)
+
+
+def test_the_page_lists_every_kind() -> None:
+    """Whatever the guards pii and secrets can find, the page names."""
+    page = README.read_text(encoding="utf-8")
+
+    assert [] == [kind for kind in KINDS if f"`{kind}`" not in page]
 
 
 def test_the_page_shows_policies() -> None:
