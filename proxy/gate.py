@@ -58,14 +58,18 @@ class Gate:
         """Return the choices as they stand; after `release`, as the client got them."""
         return tuple(self._choices[index].reply(index, self._model) for index in sorted(self._choices))
 
-    def release(self, drop: Dropped | None = None) -> list[Delta]:
+    def release(self, drop: Dropped | None = None, says: Mapping[int, str] | None = None) -> list[Delta]:
         """Return what is held without the dropped calls: the others are numbered from 0, and a choice that has none
-        left says the safe text of its first dropped call and ends with `stop`. Deltas that are not concerned keep
-        their frames."""
+        left says the safe text of its first dropped call and ends with `stop`. `says` has the whole text of choices
+        that say something else than was held. Deltas that are not concerned keep their frames."""
         held, self._held = self._held, []
         edits = {index: edit for index, choice in self._choices.items() if (edit := choice.drop(index, drop or {}))}
         if edits:
             held = list(_edited(held, edits))
+        if says:
+            for index, text in says.items():
+                self._choices[index].text = [text]
+            held = list(_said(held, dict(says)))
         return held
 
 
@@ -174,6 +178,20 @@ def _edited(held: list[Delta], edits: Mapping[int, _Edit]) -> Iterator[Delta]:
         if pieces == delta.choices:
             yield delta
         elif delta.usage or any(map(_says, pieces)) or any(map(_opens, delta.choices)):
+            yield replace(delta, frame=b"", choices=pieces)
+
+
+def _said(held: list[Delta], says: dict[int, str]) -> Iterator[Delta]:
+    """Say each choice's text where its first words stood, and none of the other words."""
+    concerned = frozenset(says)
+    for delta in held:
+        pieces = tuple(
+            replace(piece, text=says.pop(piece.index, "")) if piece.index in concerned and piece.text else piece
+            for piece in delta.choices
+        )
+        if pieces == delta.choices:
+            yield delta
+        elif delta.usage or any(map(_says, pieces)):
             yield replace(delta, frame=b"", choices=pieces)
 
 

@@ -235,10 +235,6 @@ class Dialect(Protocol):
         """Return the request with stretches of its messages' texts covered, and with other arguments in calls of its
         history: by message index, and by (message index, place among its calls)."""
 
-    def continued(self, request: Request, reply: Reply, results: Mapping[int, str]) -> Request:
-        """Return the request with the reply as its newest message and a tool result for each of its calls, by index:
-        the model is asked again."""
-
     def with_max_output(self, request: Request, tokens: int) -> Request:
         """Return the request with an output limit, where the client gave none."""
 

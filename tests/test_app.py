@@ -198,7 +198,7 @@ async def test_a_packet_reaches_the_webhook(folder: Path) -> None:
             assert await until(lambda: _came(taken, 2))
             assert "One moment." in str(reply)
             assert 1 == len({packet_id for packet_id, _ in taken})
-            assert "tier2" == json.loads(taken[-1][1])["queue"]
+            assert "tier2" == json.loads(taken[-1][1])["data"]["queue"]
 
 
 async def _came(taken: Sequence[object], count: int) -> bool:

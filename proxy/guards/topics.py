@@ -19,8 +19,11 @@ from typing import Any
 
 from proxy.documents import Problems, Source, check, read
 from proxy.errors import ConfigError
+from proxy.ports import Context
 from proxy.terms import Finding
 
+LEARNS = True
+"""There is no such guard without a file that teaches it."""
 OTHER = "other"
 LEAST_SCORE = 0.25
 """Below this the text is like no example."""
@@ -65,6 +68,7 @@ class Topics:
     """Name the topic of a text."""
 
     name = "topics"
+    context = Context.SAID
     lookbehind = 0
     lookahead = 0
 

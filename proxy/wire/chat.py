@@ -7,7 +7,7 @@ lost, or a call decoded in a way in which its provider could read it differently
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -15,11 +15,22 @@ from msgspec.structs import replace
 
 from proxy import openai_json
 from proxy.errors import BadRequest
-from proxy.terms import Message, RawRequest, Request, ToolCall, ToolSpec
+from proxy.terms import Cover, Message, RawRequest, Request, ToolCall, ToolSpec
 from proxy.wire import strict
+from proxy.wire.chat_edits import edited
 from proxy.wire.chat_replies import compose, cut, encode, error_body, fault_frame
 
-__all__ = ["compose", "cut", "decode", "encode", "error_body", "fault_frame", "strip_tools", "with_max_output"]
+__all__ = [
+    "compose",
+    "cut",
+    "decode",
+    "encode",
+    "error_body",
+    "fault_frame",
+    "strip_tools",
+    "with_max_output",
+    "with_texts",
+]
 
 # What the lens reads of a body, and therefore the types it insists on. Everything else passes unread.
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -236,6 +247,20 @@ def strip_tools(request: Request, names: Collection[str]) -> Request:
             for key in (offer, *choosing):
                 body.pop(key, None)
     return replace(request, body=body, raw=b"", tools=tuple(tool for tool in request.tools if tool.name not in names))
+
+
+def with_texts(
+    request: Request, texts: Mapping[int, Sequence[Cover]], arguments: Mapping[tuple[int, int], str]
+) -> Request:
+    """Return the request with stretches of its messages' texts covered, by message, and with other arguments in calls
+    of its history, by (message, place among its calls)."""
+    body: dict[str, Any] = request.body
+    trees, nouns = list(body["messages"]), list(request.messages)
+    for number in sorted({*texts, *(message for message, _ in arguments)}):
+        calls = {place: said for (message, place), said in arguments.items() if message == number}
+        trees[number] = tree = edited(trees[number], texts.get(number, ()), calls)
+        nouns[number] = _message(msgspec.convert(tree, _Message))
+    return replace(request, body={**body, "messages": trees}, raw=b"", messages=tuple(nouns))
 
 
 def with_max_output(request: Request, tokens: int) -> Request:

@@ -80,7 +80,7 @@ def compose(reply: Reply, request: Request, *, reply_id: str, at_ms: int, usage:
     if request.stream:
         role = _chunk(reply, request, reply_id, at_ms, {"role": "assistant", "content": "", "refusal": None})
         return [role, *cut(reply, request, reply_id=reply_id, at_ms=at_ms, usage=usage)]
-    message = {"role": "assistant", "content": reply.text, "refusal": None}
+    message = {"role": "assistant", **_said(reply), "refusal": None}
     tree = _envelope(reply, request, reply_id, at_ms)
     tree["choices"] = _each(request, {"message": message, "logprobs": None, "finish_reason": _finish(reply)})
     tree["usage"] = openai_json.usage_object(usage)
@@ -90,13 +90,29 @@ def compose(reply: Reply, request: Request, *, reply_id: str, at_ms: int, usage:
 def cut(reply: Reply, request: Request, *, reply_id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
     """Return the end of a stream: the text, its finish reason, usage if it was asked for, and the end marker."""
     parts: list[Delta | End] = [
-        _chunk(reply, request, reply_id, at_ms, {"content": reply.text}),
+        _chunk(reply, request, reply_id, at_ms, _said(reply, numbered=True)),
         _chunk(reply, request, reply_id, at_ms, {}, finish_reason=_finish(reply)),
     ]
     if request.usage_asked:
         tree = {**_envelope(reply, request, reply_id, at_ms), "choices": [], "usage": openai_json.usage_object(usage)}
         parts.append(Delta(frame=_framed(tree, request), usage_only=True))
     return [*parts, End(frame=DONE)]
+
+
+def _said(reply: Reply, numbered: bool = False) -> Tree:
+    """Return what a reply of our own says: a text, or calls of the agent's own tools."""
+    if not reply.tool_calls:
+        return {"content": reply.text}
+    calls = [
+        {
+            **({"index": place} if numbered else {}),
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for place, call in enumerate(reply.tool_calls)
+    ]
+    return {"content": reply.text or None, "tool_calls": calls}
 
 
 def _chunk(

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from proxy.errors import Overloaded, Unauthenticated
 from proxy.framing import LIMIT_BYTES
+from proxy.ports import Context
 from proxy.snapshot import Limits
 from proxy.terms import Caller, End, Exchange, Fault, Finding, Head, RawRequest, State, UsageSource, Verdict
 from tests.fakes import Script
@@ -182,6 +183,7 @@ class Broken:
     """A guard that fails."""
 
     name, version, labels, lookbehind, lookahead = "topics", "1", ("x",), 0, 0
+    context = Context.SAID
 
     def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
         """Fail."""
@@ -235,6 +237,7 @@ class Watching:
     """A guard that finds every text, and remembers it."""
 
     name, version, labels, lookbehind, lookahead = "topics", "1", ("x", "y"), 0, 0
+    context = Context.SAID
 
     def __init__(self) -> None:
         self.texts: list[str] = []
