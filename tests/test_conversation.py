@@ -93,7 +93,7 @@ def test_different_histories_have_different_digests(texts: list[tuple[str, str]]
 
 
 def test_results_answer_calls_that_were_let_through() -> None:
-    """A result is verified if its call was issued and it is the only answer; it is new after the last assistant turn."""
+    """A result is verified if its call was issued and it is the only answer; new ones follow the assistant's turn."""
     calls = tuple(ToolCall(id=f"c{n}", name="look", arguments="{}") for n in range(3))
     messages = (
         Message(role="assistant", tool_calls=calls[:1]),

@@ -294,3 +294,27 @@ def test_a_reply_has_every_kind_of_text() -> None:
         gate.feed(Delta(frame=b"x", choices=(piece,), model=model))
 
     assert (Reply(text="ab", reasoning="ab", refusal="ab", model="m"),) == gate.replies()
+
+
+def test_another_text_stands_where_the_first_words_stood() -> None:
+    """What a choice says instead leaves at once; other words of it are gone, other choices keep their frames."""
+    gate = Gate(hold=True)
+    used = delta(ChoiceDelta(text="more"), usage=Usage(input_tokens=1))
+    fed(gate, [text("se"), text("cret"), text("hello", choice=1), used, finish("stop")])
+
+    found = gate.release(says={0: "[MASK]"})
+
+    assert ["[MASK]", "hello", "", ""] == [one.choices[0].text for one in found]
+    assert [b"", b"x", b"", b"x"] == [one.frame for one in found]
+    assert ["[MASK]", "hello"] == [reply.text for reply in gate.replies()]
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=6))
+def test_another_text_is_the_same_in_any_slicing(words: list[str]) -> None:
+    """However the reply came, the client gets the whole other text, once."""
+    gate = Gate(hold=True)
+    fed(gate, [*map(text, words), finish("stop")])
+
+    found = gate.release(says={0: "other"})
+
+    assert ("other", "stop") == (folded(found)[0].text, folded(found)[0].finish_reason)

@@ -312,6 +312,8 @@ class Walk:
             if decision.verdict is Verdict.REQUIRE_APPROVAL:
                 decision = await self.humans.asked(decision, call, self.facts)
                 self._weigh(decision)
+            elif decision.escalation:
+                await self.humans.hand_over(decision, facts, self.snapshot.find)
             if decision.verdict in (Verdict.DENY, Verdict.REQUIRE_APPROVAL):
                 drop[reply.choice, call.index] = decision.message
                 said = said or decision.message

@@ -133,3 +133,13 @@ async def test_the_session_remembers_what_was_let_through(tmp_path: Path) -> Non
     session = await house.store.load(house.seen[0].session.id)
 
     assert [("c1", "refund")] == [(call.id, call.tool) for call in (session.issued if session else ())]
+
+
+async def test_a_rule_on_calls_that_fails_gets_a_human(tmp_path: Path) -> None:
+    """Under `onError: escalate` the call is withheld and the packet written."""
+    rule = "{id: r, phase: tool_call, when: 'tool.args.amount > 5', action: deny, onError: escalate, message: No.}"
+    house = await house_of(POLICY + f"  rules: [{rule}]", tmp_path, Script(chunks=(REFUND,)))
+
+    await house.call(ASK)
+
+    assert ((), 1) == (house.seen[0].tool_calls, len(await house.store.handoffs(True, 10)))

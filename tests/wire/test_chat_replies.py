@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from proxy import framing, openai_json
 from proxy.errors import BadRequest, BudgetExceeded
 from proxy.openai_json import CallNumbers
-from proxy.terms import ChoiceDelta, Delta, End, Fault, Reply, Request, ToolCallDelta, Usage
+from proxy.terms import ChoiceDelta, Delta, End, Fault, Reply, Request, ToolCall, ToolCallDelta, Usage
 from proxy.wire import chat_replies
 from tests.streams import request
 
@@ -290,3 +290,16 @@ def test_fault_frame(stream: bool) -> None:
     said = {"error": {"message": "Cut.", "type": "upstream_error", "param": None, "code": "stream_cut"}}
     assert said == json.loads(data.removeprefix(b"data: ") if stream else data)
     assert (stream, stream) == (data.startswith(b"data: "), data.endswith(b"\n\n"))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_reply_of_our_own_can_be_a_call(stream: bool) -> None:
+    """The agent's own hand-off tool is called as its model would call it."""
+    call = ToolCall(id="call_1", name="transfer", arguments='{"queue":"q"}')
+    reply = Reply(tool_calls=(call,), finish_reason="tool_calls")
+
+    parts = composed(request(stream=stream), reply)
+
+    body = b"".join(part.frame for part in parts)
+    assert (True, True) == (b'"finish_reason":"tool_calls"' in body, b'"name":"transfer"' in body)
+    assert stream == (b'"index":0,"id":"call_1"' in body)

@@ -1,0 +1,138 @@
+"""Owns the proof of proxy/redaction.py: what covers personal data, and that it comes back whole in any slicing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.redaction import Restorer, Vault
+from proxy.terms import ChoiceDelta, Delta, How, Span, ToolCallDelta
+
+TEXT = 'I am ann@example.org, "Ann"'
+MAIL = "ann@example.org"
+
+
+def span(how: How, start: int = 5, end: int = 20, kind: str = "email") -> Span:
+    """Return a span of TEXT."""
+    return Span(rule="p/r@1.0.0", kind=kind, how=how, start=start, end=end)
+
+
+def vault_of(*spans: Span, text: str = TEXT) -> tuple[Vault, list[str]]:
+    """Return a vault after these spans were covered, and what covers them."""
+    vault = Vault(b"key", "se_1")
+    return vault, [cover.text for cover in vault.covers(spans, text)]
+
+
+def deltas(texts: Sequence[str], field: str = "text") -> list[Delta]:
+    """Return one delta per text."""
+    if field == "arguments":
+        pieces = [ChoiceDelta(tool_calls=(ToolCallDelta(index=0, arguments=text),)) for text in texts]
+    else:
+        pieces = [ChoiceDelta(**{field: text}) for text in texts]  # type: ignore[arg-type]
+    return [Delta(frame=b"kept", choices=(piece,)) for piece in pieces]
+
+
+def said(found: Sequence[Delta], field: str = "text") -> str:
+    """Return what deltas add up to."""
+    if field == "arguments":
+        return "".join(call.arguments for delta in found for piece in delta.choices for call in piece.tool_calls)
+    return "".join(getattr(piece, field) for delta in found for piece in delta.choices)
+
+
+def test_a_mask_names_the_kind_alone() -> None:
+    """Nothing of the value is left."""
+    vault, covers = vault_of(span(How.MASK))
+
+    assert (["[EMAIL]"], {}) == (covers, vault.values)
+
+
+def test_a_hash_is_the_same_for_the_same_value_alone() -> None:
+    """Two texts can be told to mean the same person, by whoever has no key, and no more."""
+    _, first = vault_of(span(How.HASH))
+    _, same = vault_of(span(How.HASH, 0, 15), text=MAIL)
+    _, other = vault_of(span(How.HASH, 0, 3), text="bob")
+
+    assert first == same != other
+    assert first != [cover.text for cover in Vault(b"another key", "se_1").covers([span(How.HASH)], TEXT)]
+
+
+def test_a_placeholder_is_stable_in_its_conversation() -> None:
+    """The next call of the conversation makes the same placeholder; another conversation another one."""
+    vault, (placeholder,) = vault_of(span(How.TOKENIZE))
+
+    assert {placeholder: MAIL} == vault.values
+    assert [placeholder] == vault_of(span(How.TOKENIZE))[1]
+    assert placeholder != Vault(b"key", "se_2").covers([span(How.TOKENIZE)], TEXT)[0].text
+
+
+def test_a_vault_keeps_its_values_to_itself() -> None:
+    """They do not get into logs by accident."""
+    vault, _ = vault_of(span(How.TOKENIZE))
+
+    assert "Vault(1 values)" == repr(vault)
+
+
+def test_values_are_hidden_in_arguments_of_the_history() -> None:
+    """A value that came back to the agent does not go to the provider with the next turn."""
+    vault, (placeholder,) = vault_of(span(How.TOKENIZE, 22, 27, "name"))
+
+    assert f'{{"name":"{placeholder}"}}' == vault.hide(json.dumps({"name": '"Ann"'}, separators=(",", ":")))
+
+
+@pytest.mark.parametrize("field", ["text", "reasoning", "refusal", "arguments"])
+@given(st.lists(st.integers(0, 60), max_size=8), st.sampled_from(["", "[", "[EMAIL", "[EMAIL_"]))
+def test_values_come_back_in_any_slicing(field: str, cuts: list[int], end: str) -> None:
+    """However a reply is cut, it says the same with every value in its place, and nothing is lost at the end."""
+    vault, (placeholder,) = vault_of(span(How.TOKENIZE))
+    whole = f"a [b] {placeholder}{placeholder} [EMAIL_ c{end}"
+    edges = sorted({0, len(whole), *(min(cut, len(whole)) for cut in cuts)})
+    restorer = Restorer(vault)
+
+    slices = [whole[a:b] for a, b in itertools.pairwise(edges)]
+    found = [delta for piece in deltas(slices, field) for delta in restorer.feed(piece)] + restorer.close()
+
+    assert whole.replace(placeholder, MAIL) == said(found, field)
+    assert len(slices) == len(found)
+
+
+def test_what_is_not_concerned_keeps_its_frame() -> None:
+    """Only deltas that say something else are written anew."""
+    vault, (placeholder,) = vault_of(span(How.TOKENIZE))
+    restorer = Restorer(vault)
+
+    found = [d for piece in deltas(["Hi ", placeholder[:4], placeholder[4:], " there"]) for d in restorer.feed(piece)]
+
+    assert [b"kept", b"", b"", b"kept"] == [delta.frame for delta in found]
+
+
+def test_values_stand_in_arguments_as_json_has_them() -> None:
+    """A quote in a value does not end the string that it stands in."""
+    vault, (placeholder,) = vault_of(span(How.TOKENIZE, 22, 27, "name"))
+    (delta,) = Restorer(vault).feed(deltas([json.dumps({"n": placeholder})], "arguments")[0])
+
+    assert {"n": '"Ann"'} == json.loads(said([delta], "arguments"))
+
+
+def test_nothing_to_put_back_costs_nothing() -> None:
+    """Without placeholders deltas pass as they are."""
+    delta = Delta(frame=b"kept", choices=(ChoiceDelta(text="[EMAIL_"),))
+
+    assert [delta] == Restorer(Vault(b"key", "se_1")).feed(delta)
+
+
+def test_no_channel_keeps_the_others_waiting_for_ever() -> None:
+    """A text that may go on for as long as no placeholder is long lets all go."""
+    vault, (placeholder,) = vault_of(span(How.TOKENIZE))
+    restorer = Restorer(vault)
+    opens = ToolCallDelta(index=0, id="c", name="f")
+    assert 1 == len(restorer.feed(Delta(frame=b"kept", choices=(ChoiceDelta(tool_calls=(opens,)),))))
+    restorer.feed(deltas(["["])[0])
+
+    found = [delta for _ in placeholder for delta in restorer.feed(deltas(["a"], "reasoning")[0])]
+
+    assert len(placeholder) <= len(found)
