@@ -45,7 +45,7 @@ class Echo:
     """A guard that says what it was given."""
 
     version = "1"
-    labels = ()
+    labels: tuple[str, ...] = ()
     lookbehind = lookahead = 0
 
     def __init__(self, name: str, context: Context) -> None:
