@@ -166,8 +166,9 @@ async def running(options: Options) -> AsyncIterator[Running]:
             return config.build(fresh, options.environment, simulated_url=simulated_url, prices=prices)
 
         here = await _start(stack, loaded, await asyncio.to_thread(build, loaded))
+        settings = await asyncio.to_thread(_delivery, loaded)
         work = [_keep_leases(here), _reload_on_change(here, options, build, seen)]
-        if settings := await asyncio.to_thread(_delivery, loaded):
+        if settings:
             work.append(delivery.deliver(here.store, settings, here.house.clock))
         await stack.enter_async_context(_background(*work))
         yield here

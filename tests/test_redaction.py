@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.redaction import Restorer, Vault
 from proxy.terms import ChoiceDelta, Delta, How, Span, ToolCallDelta
@@ -33,7 +34,7 @@ def deltas(texts: Sequence[str], field: str = "text") -> list[Delta]:
     if field == "arguments":
         pieces = [ChoiceDelta(tool_calls=(ToolCallDelta(index=0, arguments=text),)) for text in texts]
     else:
-        pieces = [ChoiceDelta(**{field: text}) for text in texts]  # type: ignore[arg-type]
+        pieces = [replace(ChoiceDelta(), **{field: text}) for text in texts]
     return [Delta(frame=b"kept", choices=(piece,)) for piece in pieces]
 
 
