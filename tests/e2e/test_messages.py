@@ -88,8 +88,8 @@ handrail: 3 problems; nothing was started
 policy.yaml:6:42: there is no `request.user_txt` (did you mean `request.user_text`?)
 policy.yaml:7:68: '(' is never closed
 policy.yaml:8:42: '>' does not take (int, string)
-policy.yaml:9:58: `strip_tools` is not possible in phase response: "
-"there a rule may allow, label, annotate, redact, escalate, deny
+policy.yaml:9:58: `strip_tools` is not possible in phase response: \
+there a rule may allow, label, annotate, redact, escalate, deny
 handrail: 4 problems; nothing was started
 """,
     ),
