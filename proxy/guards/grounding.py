@@ -22,6 +22,8 @@ EMAIL, PERCENTAGE, STATUS = "email", "percentage", "status"
 READ_CHARACTERS = 16384
 """Of a longer text, so much of its beginning and of its end is read."""
 
+READ_BEFORE = 256
+"""So many characters before a status are asked whether it is asserted."""
 STATUS_SCORE = 0.7
 """Words are a weaker sign than values."""
 
@@ -50,10 +52,10 @@ _MONEY = re.compile(
 )
 _PERCENTAGE = re.compile(rf"(?<![\w.,])(?P<a>{_AMOUNT})\s?(?:%|percent\b|per cent\b)", re.IGNORECASE)
 _ORDER_ID = re.compile(
-    r"\#(?P<a>[a-z]{0,8}-?\d[a-z\d-]{2,40})"
+    r"\#[a-z]{0,8}-?\d[a-z\d-]{2,40}(?![\w-])"
     r"|\b(?:order|tracking|ticket|case|invoice|return|reference|confirmation)\s(?:(?:number|no\.?|id|code|is)\s?){0,2}[:#]?\s?"
-    r"(?P<b>(?=[a-z-]{0,8}\d)[a-z\d][a-z\d-]{3,40})"
-    r"|\b(?P<c>[A-Za-z]{1,5}-?\d{5,20})\b",
+    r"(?=[a-z-]{0,8}\d)[a-z\d][a-z\d-]{3,40}(?![\w-])"
+    r"|(?<![\w-])[a-z]{1,5}-?\d{5,20}(?![\w-])",
     re.IGNORECASE,
 )
 _STATUSES = {
@@ -101,7 +103,7 @@ _NOTED = re.compile(
 )
 """How tools note what they did, as the whole value of a field."""
 _UNSET = re.compile(r"\w{1,64}\"\s{0,4}:\s{0,4}(?:false|null|0)\b")
-_TOKEN = re.compile(r"[a-z\d](?:[\w-]{0,62}[a-z\d])?")
+_TOKEN = re.compile(r"[^\W_](?:[\w-]{0,62}[^\W_])?")
 _NUMBER = re.compile(_AMOUNT)
 _THOUSANDS = re.compile(r"(?<!(?<!\d)0)[.,](?=\d{3}(?!\d))")
 """A point or comma before exactly three digits parts thousands, except after a lone 0."""
@@ -150,7 +152,7 @@ class Evidence:
         plain = [_ends(text) for text in texts]
         self._numbers = {_number(match[0]) for text in plain for match in _NUMBER.finditer(text)}
         self._tokens = {match[0] for text in plain for match in _TOKEN.finditer(text.casefold())}
-        self._emails = {match[0].casefold() for text in plain for match in _EMAIL.finditer(text)}
+        self._emails = {match[0].casefold().rstrip(_TRAILING) for text in plain for match in _EMAIL.finditer(text)}
         self._links = {_link(match[0]) for text in plain for match in _LINK.finditer(text)}
         self._statuses = {status for text in plain for status in _said(text)}
         self._years: dict[tuple[int, int], set[int]] = {}
@@ -201,8 +203,8 @@ def _asserted(sentence: str) -> Iterator[tuple[int, int]]:
     if sentence.endswith("?"):
         return
     for match in _STATUS.finditer(sentence):
-        before = sentence[: match.start()]
-        if _ASSERTED.search(before[-64:]) and not _HEDGED.search(before[-256:]):
+        before = sentence[max(0, match.start() - READ_BEFORE) : match.start()]
+        if _ASSERTED.search(before) and not _HEDGED.search(before):
             yield match.span()
 
 
@@ -258,7 +260,8 @@ def _status(claim: str) -> str:
 def _blank(text: str, spans: Sequence[tuple[int, int]]) -> str:
     parts, at = [], 0
     for start, end in spans:
-        parts += [text[at:start], " " * (end - start)]
+        # No space: what is glued to a claim is a part of something, no id by itself.
+        parts += [text[at:start], "_" * (end - start)]
         at = end
     return "".join([*parts, text[at:]])
 
