@@ -18,6 +18,8 @@ from proxy.terms import ChoiceDelta, Cover, Delta, How, Span, ToolCallDelta
 
 DIGITS = 8
 """Hexadecimal digits of a digest: four billion values, within one conversation."""
+MOST_WAITING = 2**20
+"""Bytes of events that may wait for the end of a placeholder while other channels go on."""
 Channel: TypeAlias = tuple[int, str, int]
 """(choice, field of its delta, tool call or 0)."""
 
@@ -54,8 +56,10 @@ class Vault:
 
     def hide(self, arguments: str) -> str:
         """Return the arguments of a call in the history with placeholders in the place of the values they stand for."""
-        for placeholder, value in self.values.items():
-            arguments = arguments.replace(_escaped(value), placeholder)
+        # The longest first: a value may be a part of another one, the rest of which would stay.
+        for placeholder, value in sorted(self.values.items(), key=lambda entry: -len(entry[1])):
+            for spelt in (_escaped(value), json.dumps(value)[1:-1]):
+                arguments = arguments.replace(spelt, placeholder)
         return arguments
 
 
@@ -67,6 +71,7 @@ class Restorer:
         self._escaped = {placeholder: _escaped(value) for placeholder, value in vault.values.items()}
         self._longest = max(map(len, vault.values), default=0)
         self._waiting: list[Delta] = []
+        self._bytes = 0
         self._tails: dict[Channel, str] = {}
 
     def feed(self, delta: Delta) -> list[Delta]:
@@ -74,15 +79,15 @@ class Restorer:
         if not self._values:
             return [delta]
         self._waiting.append(delta)
+        self._bytes += len(delta.frame)
         for channel, text in _texts(delta):
             self._tails[channel] = (self._tails.get(channel, "") + text)[-self._longest :]
-        # Each delta of the channel that all wait for brings a character at least: no placeholder takes longer.
-        wait = len(self._waiting) < self._longest and any(map(self._may_go_on, self._tails.values()))
+        wait = self._bytes <= MOST_WAITING and any(map(self._may_go_on, self._tails.values()))
         return [] if wait else self.close()
 
     def close(self) -> list[Delta]:
         """Return what waits, restored as far as it goes."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._tails, self._bytes = self._waiting, [], {}, 0
         said: dict[Channel, list[str]] = {}
         for delta in waiting:
             for channel, text in _texts(delta):

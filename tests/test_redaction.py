@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from proxy.redaction import Restorer, Vault
+from proxy.redaction import MOST_WAITING, Restorer, Vault
 from proxy.terms import ChoiceDelta, Delta, How, Span, ToolCallDelta
 
 TEXT = 'I am ann@example.org, "Ann"'
@@ -85,6 +85,22 @@ def test_values_are_hidden_in_arguments_of_the_history() -> None:
     assert f'{{"name":"{placeholder}"}}' == vault.hide(json.dumps({"name": '"Ann"'}, separators=(",", ":")))
 
 
+def test_a_value_that_is_part_of_another_hides_no_half_of_it() -> None:
+    """Of `joann@…` no `jo` stays where `ann@…` is known as well."""
+    text = f"{MAIL} jo{MAIL}"
+    vault, (_, longer) = vault_of(span(How.TOKENIZE, 0, 15), span(How.TOKENIZE, 16, 33), text=text)
+
+    assert f'{{"to":"{longer}"}}' == vault.hide(f'{{"to":"jo{MAIL}"}}')
+
+
+@pytest.mark.parametrize("ascii_only", [True, False], ids=["escaped", "as it is"])
+def test_values_are_hidden_however_json_spells_them(ascii_only: bool) -> None:
+    """Many encoders write letters beyond ASCII as escapes."""
+    vault, (placeholder,) = vault_of(span(How.TOKENIZE, 0, 4, "name"), text="José")
+
+    assert json.dumps({"n": placeholder}) == vault.hide(json.dumps({"n": "José"}, ensure_ascii=ascii_only))
+
+
 @pytest.mark.parametrize("field", ["text", "reasoning", "refusal", "arguments"])
 @given(st.lists(st.integers(0, 60), max_size=8), st.sampled_from(["", "[", "[EMAIL", "[EMAIL_"]))
 def test_values_come_back_in_any_slicing(field: str, cuts: list[int], end: str) -> None:
@@ -126,14 +142,30 @@ def test_nothing_to_put_back_costs_nothing() -> None:
     assert [delta] == Restorer(Vault(b"key", "se_1")).feed(delta)
 
 
-def test_no_channel_keeps_the_others_waiting_for_ever() -> None:
-    """A text that may go on for as long as no placeholder is long lets all go."""
+@given(st.lists(st.sampled_from(range(4)), max_size=80))
+def test_choices_that_speak_at_the_same_time_get_their_values_back(turns: list[int]) -> None:
+    """However many choices take turns, letter by letter, each says every value that is its own."""
     vault, (placeholder,) = vault_of(span(How.TOKENIZE))
+    whole, restorer = f"a [ {placeholder}.", Restorer(vault)
+    left = {index: iter(whole) for index in range(4)}
+    order = [*turns, *(index for _ in whole for index in range(4))]
+
+    spoken = [ChoiceDelta(index=index, text=letter) for index in order if (letter := next(left[index], ""))]
+    found = [d for piece in spoken for d in restorer.feed(Delta(frame=b"kept", choices=(piece,)))] + restorer.close()
+
+    texts = ["".join(d.choices[0].text for d in found if d.choices[0].index == index) for index in range(4)]
+    assert [whole.replace(placeholder, MAIL)] * 4 == texts
+
+
+def test_no_channel_keeps_the_others_waiting_for_ever() -> None:
+    """A text that stops where a placeholder may begin lets all go at last, and keeps nothing waiting again."""
+    vault, _ = vault_of(span(How.TOKENIZE))
     restorer = Restorer(vault)
     opens = ToolCallDelta(index=0, id="c", name="f")
     assert 1 == len(restorer.feed(Delta(frame=b"kept", choices=(ChoiceDelta(tool_calls=(opens,)),))))
     restorer.feed(deltas(["["])[0])
 
-    found = [delta for _ in placeholder for delta in restorer.feed(deltas(["a"], "reasoning")[0])]
+    large = Delta(frame=b"x" * MOST_WAITING, choices=(ChoiceDelta(reasoning="a"),))
+    counts = [len(restorer.feed(delta)) for delta in (*deltas(["a"], "reasoning"), large, large)]
 
-    assert len(placeholder) <= len(found)
+    assert [0, 3, 1] == counts
