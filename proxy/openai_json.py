@@ -122,7 +122,7 @@ def _choice(entry: Any, key: str, place: int, numbers: CallNumbers | None) -> Ch
         return ChoiceDelta(index=index, text=content, finish_reason=reason)
     return ChoiceDelta(
         index=index,
-        text=text(content) + text(_object(part.get("audio")).get("transcript")),
+        text=words(part),
         reasoning=reasoning(part),
         refusal=text(part.get("refusal")),
         tool_calls=_calls(part, index, numbers),
@@ -138,6 +138,11 @@ def text(value: Any) -> str:
         texts = [part.get("text") for part in value if type(part) is dict]
         return "".join([words for words in texts if type(words) is str])
     return ""
+
+
+def words(part: Tree) -> str:
+    """Read what a delta or message says, in writing and aloud."""
+    return text(part.get("content")) + text(_object(part.get("audio")).get("transcript"))
 
 
 def reasoning(part: Tree) -> str:

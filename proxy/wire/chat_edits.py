@@ -55,7 +55,7 @@ def _covered(text: str, start: int, covers: Sequence[Cover]) -> str:
         if cover.end <= start or cover.start >= end:
             continue
         made.append(text[place - start : max(cover.start, start) - start])
-        if cover.start >= start:
+        if cover.start >= start - len(SEPARATOR):  # else it has touched the text before
             made.append(cover.text)
         place = min(cover.end, end)
     return "".join((*made, text[place - start :]))

@@ -41,8 +41,9 @@ def _changed(entry: Any, key: str, now: ChoiceDelta) -> Any:
 def _say(part: Tree, now: ChoiceDelta) -> bool:
     """Put the texts in place; tell whether any changed."""
     changed = False
-    if now.text != openai_json.text(part.get("content")):
+    if now.text != openai_json.words(part):
         part["content"], changed = now.text, True
+        part.pop("audio", None)  # it says aloud what was there
     if now.refusal != openai_json.text(part.get("refusal")):
         part["refusal"], changed = now.refusal, True
     if now.reasoning != openai_json.reasoning(part):
@@ -58,8 +59,11 @@ def _call(part: Tree, calls: tuple[ToolCallDelta, ...]) -> None:
     kept = [_rewritten(listed[call.position], call) for call in calls if call.index != openai_json.LEGACY_CALL]
     if kept:
         part["tool_calls"] = kept
-    if len(kept) == len(calls):
+    legacy = next((call.arguments for call in calls if call.index == openai_json.LEGACY_CALL), None)
+    if legacy is None:
         part.pop("function_call", None)
+    elif legacy != openai_json.arguments(part["function_call"].get("arguments")):
+        part["function_call"] = {**part["function_call"], "arguments": legacy}
 
 
 def _rewritten(call: Tree, now: ToolCallDelta) -> Tree:

@@ -44,6 +44,18 @@ def decoded(*messages: dict[str, Any]) -> Request:
             id="over two parts",
         ),
         pytest.param(
+            [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}],
+            (3, 7),
+            [{"type": "text", "text": "one"}, {"type": "text", "text": "X"}],
+            id="from the line break on",
+        ),
+        pytest.param(
+            [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}],
+            (3, 4),
+            [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}],
+            id="the line break alone",
+        ),
+        pytest.param(
             [{"type": "text", "text": ""}, {"type": "text", "text": "two"}],
             (0, 3),
             [{"type": "text", "text": ""}, {"type": "text", "text": "X"}],

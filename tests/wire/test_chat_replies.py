@@ -49,6 +49,16 @@ def piece(index: int, arguments: str = "{}", position: int = 0) -> ToolCallDelta
         pytest.param({}, {"text": "b"}, {"content": "b"}, id="text where there was none"),
         pytest.param({"content": None}, {}, {"content": None}, id="null stays null"),
         pytest.param({"content": [{"text": "a"}]}, {"text": "a"}, {"content": [{"text": "a"}]}, id="parts stay parts"),
+        pytest.param({"audio": {"transcript": "a"}}, {"text": "a"}, {"audio": {"transcript": "a"}}, id="speech stays"),
+        pytest.param(
+            {"content": None, "audio": {"data": "AA", "transcript": "a"}}, {"text": "b"}, {"content": "b"}, id="speech"
+        ),
+        pytest.param(
+            {"function_call": {"name": "f", "arguments": "a"}},
+            {"tool_calls": (ToolCallDelta(index=-1, name="f", arguments="b"),)},
+            {"function_call": {"name": "f", "arguments": "b"}},
+            id="arguments of a legacy call",
+        ),
         pytest.param({"refusal": "a"}, {"refusal": "b"}, {"refusal": "b"}, id="refusal"),
         pytest.param(
             {"reasoning_content": "a"}, {"reasoning": "b"}, {"reasoning_content": "b"}, id="reasoning_content"
