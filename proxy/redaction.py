@@ -24,6 +24,26 @@ Channel: TypeAlias = tuple[int, str, int]
 """(choice, field of its delta, tool call or 0)."""
 
 
+def covered(text: str, covers: Sequence[Cover]) -> str:
+    """Return a text with what covers it; no cover overlaps another."""
+    made, place = [], 0
+    for cover in covers:
+        made += [text[place : cover.start], cover.text]
+        place = cover.end
+    return "".join((*made, text[place:]))
+
+
+def apart(covers: Sequence[Cover]) -> list[Cover]:
+    """Return covers in order and apart: of those that overlap the first's words cover all that any of them covered."""
+    kept: list[Cover] = []
+    for cover in sorted(covers, key=lambda cover: (cover.start, -cover.end)):
+        if not kept or cover.start >= kept[-1].end:
+            kept.append(cover)
+        elif cover.end > kept[-1].end:
+            kept[-1] = replace(kept[-1], end=cover.end)
+    return kept
+
+
 class Vault:
     """The placeholders of one request, and what they stand for."""
 

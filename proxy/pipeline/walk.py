@@ -16,7 +16,7 @@ from proxy.pipeline.humans import Humans
 from proxy.pipeline.scanning import scanned
 from proxy.policy import PolicySet
 from proxy.ports import Client, UpstreamReply
-from proxy.redaction import Restorer, Vault
+from proxy.redaction import Restorer, Vault, apart, covered
 from proxy.terms import (
     Cover,
     Decision,
@@ -193,7 +193,7 @@ class Walk:
         for number, found in spans.items():
             # What a result was judged by is taken out first; it and the request's own rules see the same text.
             covers = [*self.covers.get(number, ()), *self.vault.covers(found, messages[number].text)]
-            self.covers[number] = _apart(covers)
+            self.covers[number] = apart(covers)
         if self.covers:
             calls = [(n, i, call) for n, message in enumerate(messages) for i, call in enumerate(message.tool_calls)]
             hidden = {(n, i): self.vault.hide(call.arguments) for n, i, call in calls}
@@ -295,7 +295,7 @@ class Walk:
             facts = replace(self.facts, response=kept)
             decision = self.check(Phase.RESPONSE, subject=str(reply.choice), facts=facts)
             if decision.spans:
-                says[reply.choice] = text = _covered(kept.text, self.vault.covers(decision.spans, kept.text))
+                says[reply.choice] = text = covered(kept.text, self.vault.covers(decision.spans, kept.text))
                 kept = replace(kept, text=text)
             replies.append(kept)
         self.draft.hold_ms = self.house.clock.monotonic_ms() - began
@@ -395,21 +395,3 @@ class Walk:
             self.humans.remember()
         self.books.settle()
         self.house.observe(exchange)
-
-
-def _covered(text: str, covers: Sequence[Cover]) -> str:
-    """Return a text with what covers it."""
-    made, place = [], 0
-    for cover in covers:
-        made += [text[place : cover.start], cover.text]
-        place = cover.end
-    return "".join((*made, text[place:]))
-
-
-def _apart(covers: Sequence[Cover]) -> list[Cover]:
-    """Return covers in their order, without those that begin inside an earlier one."""
-    kept: list[Cover] = []
-    for cover in sorted(covers, key=lambda cover: (cover.start, -cover.end)):
-        if not kept or cover.start >= kept[-1].end:
-            kept.append(cover)
-    return kept
