@@ -226,8 +226,6 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """How it was found: `header`, `metadata`, `prefix`, or `new`."""
     issued: tuple[Issued, ...] = ()
     """The newest tool calls that Handrail let through, oldest first."""
-    replies: tuple[str, ...] = ()
-    """Digests of the newest assistant messages that Handrail returned, oldest first."""
     labels: tuple[str, ...] = ()
     """What rules have labelled it with, each once."""
     escalation: str = ""
@@ -239,8 +237,6 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     tool: str
-    digest: str
-    """Of the tool's name and its arguments as canonical JSON."""
     at_ms: int
 
 

@@ -104,7 +104,7 @@ def test_results_answer_calls_that_were_let_through() -> None:
         Message(role="tool", text="again", tool_call_id="c2"),
         Message(role="tool", text="made up", tool_call_id="c9"),
     )
-    issued = tuple(Issued(id=f"c{n}", tool="look", digest="", at_ms=1000) for n in range(3))
+    issued = tuple(Issued(id=f"c{n}", tool="look", at_ms=1000) for n in range(3))
 
     found = results(messages, Session(id="s", issued=issued), 5000)
 

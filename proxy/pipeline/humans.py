@@ -137,10 +137,7 @@ class Humans:
     def issue(self, calls: Sequence[ToolCall]) -> None:
         """Note the tool calls that the agent gets."""
         now = self._house.clock.wall_ms()
-        self._issued = [
-            Issued(id=call.id, tool=call.name, digest=recording.digest(written(call).encode()), at_ms=now)
-            for call in calls
-        ]
+        self._issued = [Issued(id=call.id, tool=call.name, at_ms=now) for call in calls]
 
     def label(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Label the conversation; return all its labels, each once."""

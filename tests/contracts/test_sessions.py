@@ -62,8 +62,7 @@ async def test_an_unknown_session_is_none(shelf: Shelf) -> None:
 STATE = Session(
     id="s_1",
     turn=2,
-    issued=(Issued(id="call_1", tool="refund", digest="d", at_ms=AT_MS),),
-    replies=("r_1", "r_2"),
+    issued=(Issued(id="call_1", tool="refund", at_ms=AT_MS),),
     labels=("vip",),
 )
 
