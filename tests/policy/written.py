@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.policy import Functions, PolicyProblems, PolicySet, Source, load
+from proxy.policy import Functions, PolicyProblems, PolicySet, Rule, Source, load
 from proxy.terms import (
     Caller,
     Decision,
@@ -157,3 +157,29 @@ ROUTE: dict[str, Any] = {"action": "route", "when": "true", "to": "small"}
 STRIP: dict[str, Any] = {"action": "strip_tools", "when": "true", "tools": ["drop_*"]}
 DENY: dict[str, Any] = {"action": "deny", "when": "true", "message": "no"}
 HEAVIEST = [ALLOW, ANNOTATE, ROUTE, STRIP, DENY]
+
+
+def lowered(spec: str) -> list[tuple[Any, ...]]:
+    """Return of each rule what tells it from the others."""
+    rules = compiled(spec).rules
+    return [(_name(r), r.phase, r.action, r.when, r.require, r.tools) for r in rules]
+
+
+def only(spec: str) -> Rule:
+    """Return the one rule of a policy."""
+    (found,) = compiled(spec).rules
+    return found
+
+
+def _name(lowered_rule: Rule) -> str:
+    return lowered_rule.id.partition("/")[2].rpartition("@")[0]
+
+
+def entry(section: str, **keys: Any) -> str:
+    """Write a policy with one entry in one section."""
+    return f"  {section}: [{json.dumps({'id': 'e', **keys})}]"
+
+
+def topics(**keys: Any) -> str:
+    """Write a policy that bounds topics."""
+    return f"  topics: {json.dumps({'minScore': 0.6, 'uncertain': 'allow', 'message': 'no', **keys})}"
