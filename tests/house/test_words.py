@@ -57,3 +57,8 @@ def test_no_tracked_line_says(pattern: re.Pattern[str]) -> None:
 def test_the_patterns_find_what_they_are_for(pattern: re.Pattern[str], line: str) -> None:
     """Each pattern recognises an example of its kind."""
     assert pattern.search(line)
+
+
+def test_no_link_is_tracked() -> None:
+    """The tree holds files and no symbolic link: one that leads out of it is true on one machine only."""
+    assert [] == [name for name in tracked() if (ROOT / name).is_symlink()]
