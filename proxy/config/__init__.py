@@ -1,0 +1,26 @@
+"""Owns `handrail.yaml`: from text and environment to a Snapshot, with every problem reported at once.
+
+Reads files and the environment at start-up and at reload only; a running walk never sees any of it.
+"""
+
+from __future__ import annotations
+
+from proxy.config.building import build, watched
+from proxy.config.policies import FUNCTIONS, POLICY_FILE, policies_of, policy_files, source_of
+from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load
+from proxy.config.settings import Config
+
+__all__ = [
+    "FUNCTIONS",
+    "OPENAI_URL",
+    "POLICY_FILE",
+    "Config",
+    "Loaded",
+    "build",
+    "is_loopback",
+    "load",
+    "policies_of",
+    "policy_files",
+    "source_of",
+    "watched",
+]

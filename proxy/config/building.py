@@ -1,0 +1,192 @@
+"""Owns the step from a Config to the Snapshot that calls are served with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from proxy import accounting, identity, plugins
+from proxy.config.policies import FUNCTIONS, compiled, watched_policies, why_unreadable
+from proxy.config.reading import SIMULATED, Loaded
+from proxy.config.settings import CeilingSection, ProviderSection
+from proxy.documents import Problems
+from proxy.errors import ConfigError
+from proxy.ports import Provider
+from proxy.routing import Table
+from proxy.snapshot import Price, Snapshot, UnknownPrice
+from proxy.terms import ProviderSettings, Secret, Target
+from proxy.wire import DIALECTS
+
+
+def build(
+    loaded: Loaded, environment: Mapping[str, str], *, simulated_url: str, prices: accounting.PriceTable
+) -> Snapshot:
+    """Compile a config into a Snapshot; raise ConfigError with every problem at once."""
+    return _Builder(loaded, environment, simulated_url, prices).snapshot()
+
+
+def watched(loaded: Loaded) -> Iterator[Path]:
+    """Yield every file and folder whose change means a reload."""
+    config, folder = loaded.config, loaded.folder
+    yield from watched_policies(loaded)
+    for provider in config.providers.values():
+        if provider.api_key_file:
+            yield folder / provider.api_key_file
+    if config.auth:
+        yield folder / config.auth.keys_file
+
+
+class _Builder:
+    def __init__(
+        self, loaded: Loaded, environment: Mapping[str, str], simulated_url: str, prices: accounting.PriceTable
+    ) -> None:
+        self._loaded = loaded
+        self._config = loaded.config
+        self._text = loaded.text
+        self._folder = loaded.folder
+        self._environment = environment
+        self._simulated_url = simulated_url
+        self._table = prices
+        self._problems = Problems()
+
+    def snapshot(self) -> Snapshot:
+        config = self._config
+        providers = {name: self._provider(name, section) for name, section in config.providers.items()}
+        books = {name: self._book(section) for name, section in config.providers.items()}
+        access = self._access()
+        if config.admin_token_file:
+            self._file(config.admin_token_file, "admin_token_file")
+        if config.handoff:
+            self._file(config.handoff.secret_file, "handoff", "secret_file")
+        prices = self._prices()
+        guards, policies = compiled(self._loaded, self._problems)
+        if self._problems.found or prices is None or policies is None:
+            raise ConfigError(self._problems.found)
+        return Snapshot(
+            revision=hashlib.sha256(
+                msgspec.json.encode([self._text.value, policies.digest], order="sorted")
+            ).hexdigest()[:16],
+            identify=lambda raw, at_ms: identity.identify(raw, access, at_ms),
+            dialects=DIALECTS,
+            policies=policies,
+            guards=guards,
+            find=FUNCTIONS.find,
+            providers={name: provider for name, provider in providers.items() if provider},
+            table=self._routes(),
+            price=self._pricer(prices, books),
+            prices_digest=prices.digest,
+            unknown_price=self._unknown_price(),
+            limits=config.limits,
+        )
+
+    def _at(self, *path: str | int) -> str:
+        return self._text.at(path)
+
+    # providers, models, prices
+
+    def _provider(self, name: str, section: ProviderSection) -> Provider | None:
+        shelf = "openai" if section.dialect == SIMULATED else section.dialect
+        try:
+            create = cast("Callable[[ProviderSettings], Provider]", plugins.load("providers", shelf).create)
+        except plugins.UnknownPlugin as error:
+            self._problems.add(self._at("providers", name, "dialect"), str(error))
+            return None
+        url = section.base_url or (self._simulated_url if section.dialect == SIMULATED else "")
+        if not url:
+            self._problems.add(self._at("providers", name), f"`{name}` needs a `base_url`")
+        return create(ProviderSettings(name=name, base_url=url, key=self._key(name, section), headers=section.headers))
+
+    def _key(self, name: str, section: ProviderSection) -> Secret | None:
+        if section.api_key_env:
+            if key := self._environment.get(section.api_key_env, ""):
+                return Secret(key)
+            self._problems.add(
+                self._at("providers", name, "api_key_env"),
+                f"the environment has no {section.api_key_env}, or it is empty",
+            )
+        if section.api_key_file:
+            key = self._file(section.api_key_file, "providers", name, "api_key_file").strip()
+            return Secret(key) if key else None
+        return None
+
+    def _file(self, path: str, *place: str | int) -> str:
+        try:
+            text = (self._folder / path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self._problems.add(self._at(*place), f"{path} cannot be read: {why_unreadable(error)}")
+            return ""
+        if not text.strip():
+            self._problems.add(self._at(*place), f"{path} is empty")
+        return text
+
+    def _book(self, section: ProviderSection) -> str:
+        return section.prices or self._table.vendor_of(section.base_url)
+
+    def _prices(self) -> accounting.PriceTable | None:
+        overrides = {alias: model.price for alias, model in self._config.models.items() if model.price}
+        try:
+            return self._table.with_overrides({**self._config.prices, **overrides})
+        except ConfigError as error:
+            for problem in error.problems:
+                self._problems.add(self._text.path, problem)
+            return None
+
+    def _pricer(
+        self, prices: accounting.PriceTable, books: Mapping[str, str]
+    ) -> Callable[[Target, int, str], Price | None]:
+        """Return the function that knows what a target costs: override, price book, then the configured ceiling."""
+        unknown = self._config.unknown_price
+        ceiling = None
+        if isinstance(unknown, CeilingSection):
+            ceiling = self._table.with_overrides({"ceiling": unknown.ceiling}).find("", "ceiling", 0)
+
+        def price(target: Target, at_ms: int, mode: str) -> Price | None:
+            book, model = books[target.provider], target.model
+            return (
+                prices.find(book, model, at_ms, mode=mode, alias=target.alias)
+                or prices.find(book, model, at_ms, mode=mode, alias=f"{target.provider}/{model}")
+                or ceiling
+            )
+
+        return price
+
+    def _routes(self) -> Table:
+        config = self._config
+        only = next(iter(config.providers)) if len(config.providers) == 1 else ""
+        return Table(
+            targets={
+                alias: Target(
+                    alias=alias,
+                    provider=model.provider,
+                    model=model.model or alias,
+                    tags=model.tags,
+                    context=model.context,
+                    max_output=model.max_output,
+                )
+                for alias, model in config.models.items()
+            },
+            pools=config.pools,
+            default_model=config.default_model,
+            default_provider=config.default_provider or only,
+            unlisted=config.unlisted_models,
+        )
+
+    def _unknown_price(self) -> UnknownPrice:
+        return "ceiling" if isinstance(self._config.unknown_price, CeilingSection) else self._config.unknown_price
+
+    # who may call
+
+    def _access(self) -> identity.Access:
+        section, agent = self._config.auth, self._config.agent
+        keys: tuple[identity.Key, ...] = ()
+        if section:
+            text = self._file(section.keys_file, "auth", "keys_file")
+            try:
+                keys = identity.load_keys(text, section.keys_file) if text.strip() else ()
+            except ConfigError as error:
+                self._problems.found += error.problems
+        return identity.Access(agent=agent.id, level=agent.level, tenant=agent.tenant, keys=keys)

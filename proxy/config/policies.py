@@ -1,0 +1,130 @@
+"""Owns policies and guards from files: which files a configuration means, and what they compile to."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from proxy import accounting, plugins, policy
+from proxy.config.reading import Loaded
+from proxy.documents import Problems, Source
+from proxy.errors import ConfigError
+from proxy.ports import Guard
+from proxy.terms import Finding
+
+POLICY_FILE = "policy.yaml"
+
+
+def compiled(loaded: Loaded, problems: Problems) -> tuple[dict[str, Guard], policy.PolicySet | None]:
+    """Compile the policies that a config names, with the guards of their packs; what is wrong goes on the list."""
+    files = list(dict.fromkeys(_named(loaded, problems)))
+    sources: list[Source] = []
+    for path in files:
+        with _noting(problems):
+            sources.append(source_of(path))
+    guards: dict[str, Guard] = {}
+    with _noting(problems):
+        guards = guards_of(files)
+    policies = None
+    with _noting(problems):
+        policies = policy.load(
+            sources,
+            functions=FUNCTIONS,
+            guards={name: guard.labels for name, guard in guards.items()},
+            routes={*loaded.config.models, *loaded.config.pools},
+        )
+    return guards, policies
+
+
+def _named(loaded: Loaded, problems: Problems) -> Iterator[Path]:
+    for index, pattern in enumerate(loaded.config.policies):
+        found = policy_files(loaded.folder, pattern)
+        if not found:
+            problems.add(loaded.text.at(("policies", index)), f"no file matches {pattern}")
+        yield from found
+
+
+@contextlib.contextmanager
+def _noting(problems: Problems) -> Iterator[None]:
+    """Put what is wrong in the block on the list, and go on: a reader is told everything at once."""
+    try:
+        yield
+    except (ConfigError, policy.PolicyProblems) as error:
+        problems.found += error.problems
+
+
+def watched_policies(loaded: Loaded) -> Iterator[Path]:
+    """Yield every file that decides what the policies of a config come to."""
+    for pattern in loaded.config.policies:
+        for path in policy_files(loaded.folder, pattern):
+            yield path
+            yield from (path.with_name(f"{name}.yaml") for name in plugins.names("guards"))
+
+
+def policies_of(paths: Sequence[Path]) -> policy.PolicySet:
+    """Compile policy files by themselves, with the guards of their packs; raise ConfigError or PolicyProblems."""
+    guards = guards_of(paths)
+    return policy.load(
+        [source_of(path) for path in paths],
+        functions=FUNCTIONS,
+        guards={name: guard.labels for name, guard in guards.items()},
+    )
+
+
+def guards_of(policies: Sequence[Path]) -> dict[str, Guard]:
+    """Create every guard, each with the files beside the policies that are named like it (`topics.yaml` teaches the
+    guard `topics`); one that learns from such a file is there only where a pack has it."""
+    guards: dict[str, Guard] = {}
+    for name in plugins.names("guards"):
+        paths = dict.fromkeys(path.with_name(f"{name}.yaml") for path in policies)
+        sources = [source_of(path) for path in paths if path.exists()]
+        module = plugins.load("guards", name)
+        if sources or not getattr(module, "LEARNS", False):
+            guards[name] = module.create(sources)
+    return guards
+
+
+def source_of(path: Path) -> Source:
+    """Read a file, named as seen from the working folder; raise ConfigError."""
+    name = os.path.relpath(path)
+    try:
+        return Source(path=name, text=path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{name}: cannot be read: {why_unreadable(error)}"]) from error
+
+
+def policy_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that one entry of `policies` means: a file, a pack's folder (its policy.yaml), or a glob."""
+    path = folder / pattern
+    return [path / POLICY_FILE] if path.is_dir() else [Path(name) for name in sorted(glob.glob(str(path)))]
+
+
+def _window_key(window: str, zone: str, at_ms: int) -> str:
+    return accounting.window_key(accounting.Window(window), at_ms, accounting.zone_named(zone))
+
+
+_FINDERS: tuple[Guard, ...] = tuple(plugins.load("guards", name).create(()) for name in ("pii", "secrets"))
+
+
+@functools.lru_cache(maxsize=512)
+def _found(text: str) -> tuple[Finding, ...]:
+    """Return all personal data and secrets in a text; a history comes again with each turn of its conversation."""
+    return tuple(finding for guard in _FINDERS for finding in guard.scan(text, ()))
+
+
+FUNCTIONS = policy.Functions(
+    tokens=accounting.estimate,
+    window_key=_window_key,
+    find=_found,
+    kinds=frozenset(label for guard in _FINDERS for label in guard.labels),
+)
+"""What policies can compute with the help of other rooms."""
+
+
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Say in a few words why a file could not be read."""
+    return (error.strerror or "") if isinstance(error, OSError) else "it is not UTF-8"

@@ -1,0 +1,139 @@
+"""Owns the reading of `handrail.yaml`: from text and environment to a checked Config, every problem with its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from proxy.config.settings import Config
+from proxy.documents import Problems, Source, Text, check, read
+from proxy.errors import ConfigError
+from proxy.terms import Json
+
+OPENAI_URL = "https://api.openai.com/v1"
+SIMULATED = "simulated"
+"""The dialect that names the built-in simulated model instead of a file in `providers/`."""
+MAX_PORT = 65535
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A config that was read: its values, the files it came from, and where each value stands."""
+
+    config: Config
+    text: Text
+    folder: Path
+    simulated: bool
+    """Some provider is the simulated model, which `app` has to start."""
+
+
+def load(source: Source | None, environment: Mapping[str, str], folder: Path) -> Loaded:
+    """Read a config, or the embedded defaults if there is none; raise ConfigError with every problem at once.
+
+    `folder` is what relative paths in it start from.
+    """
+    problems = Problems()
+    text = _text(source or _defaults(environment), environment, problems)
+    if not check(text, _schema(), problems):
+        raise ConfigError(problems.found)
+    config = msgspec.convert(text.value, Config, strict=False)
+    _check_names(config, text, problems)
+    if problems.found:
+        raise ConfigError(problems.found)
+    simulated = any(provider.dialect == SIMULATED for provider in config.providers.values())
+    return Loaded(config=config, text=text, folder=folder, simulated=simulated)
+
+
+def _defaults(environment: Mapping[str, str]) -> Source:
+    if "OPENAI_API_KEY" in environment:
+        provider = f"openai: {{dialect: openai, base_url: {OPENAI_URL}, api_key_env: OPENAI_API_KEY}}"
+    else:
+        provider = f"simulated: {{dialect: {SIMULATED}, prices: openai}}"
+    return Source(path="(defaults)", text=f"providers: {{{provider}}}\n")
+
+
+def _text(source: Source, environment: Mapping[str, str], problems: Problems) -> Text:
+    texts = read(source, problems)
+    if problems.found:
+        raise ConfigError(problems.found)
+    if len(texts) != 1 or not isinstance(texts[0].value, dict):
+        raise ConfigError([f"{source.path}:1:1: a config is one YAML mapping"])
+    text = texts[0]
+    value = _substituted(text.value, (), text, environment, problems)
+    if problems.found:
+        raise ConfigError(problems.found)
+    return msgspec.structs.replace(text, value=value)
+
+
+def _substituted(
+    value: Json, path: tuple[str | int, ...], text: Text, environment: Mapping[str, str], problems: Problems
+) -> Json:
+    """Put the environment's values in place of `${NAME}` and `${NAME:-default}`."""
+    if isinstance(value, dict):
+        return {key: _substituted(item, (*path, key), text, environment, problems) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substituted(item, (*path, index), text, environment, problems) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def one(found: re.Match[str]) -> str:
+        name, default = found[1], found[2]
+        if name not in environment and default is None:
+            problems.add(text.at(path), f"the environment has no {name}: set it, or write ${{{name}:-default}}")
+        return environment.get(name, default or "")
+
+    return _VARIABLE.sub(one, value)
+
+
+def _schema() -> bytes:
+    return Path(__file__).with_name("config.schema.json").read_bytes()
+
+
+def _check_names(config: Config, text: Text, problems: Problems) -> None:
+    """Check that every name a value refers to exists."""
+    if not config.providers:
+        problems.add(text.at(()), "no `providers`: name at least one, e.g. providers: {openai: {dialect: openai, …}}")
+    places = (*config.models, *config.pools)
+    for name, model in config.models.items():
+        _refers(text, ("models", name, "provider"), model.provider, config.providers, problems)
+    for name, aliases in config.pools.items():
+        if name in config.models:
+            problems.add(text.at_key(("pools", name)), f"`{name}` is already a model")
+        for index, alias in enumerate(aliases):
+            _refers(text, ("pools", name, index), alias, config.models, problems)
+    if config.default_model:
+        _refers(text, ("default_model",), config.default_model, places, problems)
+    if config.default_provider:
+        _refers(text, ("default_provider",), config.default_provider, config.providers, problems)
+    if config.unlisted_models == "default" and not config.default_model:
+        problems.add(text.at(("unlisted_models",)), "`default` needs a `default_model`")
+    for key in ("listen", "health_listen", "admin_listen"):
+        port = getattr(config, key).rpartition(":")[2]
+        if port.isdecimal() and int(port) > MAX_PORT:
+            problems.add(text.at((key,)), f"{port} is no port: the highest is {MAX_PORT}")
+    if not is_loopback(config.admin_listen):
+        problems.add(text.at(("admin_listen",)), "the admin listener must be on a loopback address or a unix socket")
+    if not is_loopback(config.listen) and config.auth is None:
+        problems.add(
+            text.at(("listen",)),
+            f"{config.listen} can be reached from other machines: set `auth: {{keys_file: …}}` or listen on 127.0.0.1",
+        )
+
+
+def _refers(text: Text, path: tuple[str | int, ...], name: str, known: object, problems: Problems) -> None:
+    names = list(cast("Mapping[str, object]", known))
+    if name not in names:
+        problems.add(text.at(path), f"there is no `{name}`", name, names)
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether an address can be reached from this host alone."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or bool(re.fullmatch(r"127\.\d{1,3}\.\d{1,3}\.\d{1,3}", host))

@@ -1,0 +1,104 @@
+"""Owns what `handrail.yaml` can say: its keys, as written, with their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from proxy.routing import Unlisted
+from proxy.snapshot import Limits
+from proxy.terms import Level
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class AgentSection(_Section, frozen=True, kw_only=True):
+    """Which agent this Handrail stands beside."""
+
+    id: str = "agent"
+    level: Level = Level.EXECUTE
+    tenant: str = ""
+
+
+class ProviderSection(_Section, frozen=True, kw_only=True):
+    """One provider; `prices` names the price book where the base URL does not give it away."""
+
+    dialect: str
+    base_url: str = ""
+    api_key_env: str = ""
+    api_key_file: str = ""
+    prices: str = ""
+    headers: Mapping[str, str] = {}
+
+
+class ModelSection(_Section, frozen=True, kw_only=True):
+    """One alias that agents may ask for."""
+
+    provider: str
+    model: str = ""
+    tags: tuple[str, ...] = ()
+    context: int = 0
+    max_output: int = 0
+    price: Mapping[str, str | float] = {}
+
+
+class CeilingSection(_Section, frozen=True, kw_only=True):
+    """What to take a model to cost whose price is not known."""
+
+    ceiling: Mapping[str, str | float]
+
+
+class AuthSection(_Section, frozen=True, kw_only=True):
+    """Who may call."""
+
+    keys_file: str
+
+
+class StateSection(_Section, frozen=True, kw_only=True):
+    """Where records and budgets are kept."""
+
+    path: str = ".handrail/handrail.sqlite"
+
+
+class TelemetrySection(_Section, frozen=True, kw_only=True):
+    """Where spans go, how many, and how much is logged."""
+
+    otlp_endpoint: str = ""
+    sample: float = 1.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class HandoffSection(_Section, frozen=True, kw_only=True):
+    """Where packets for humans go; with a secret they are signed."""
+
+    url: str
+    secret_file: str
+    timeout_s: float = 10.0
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole file, as written, with its defaults."""
+
+    listen: str = "127.0.0.1:8321"
+    health_listen: str = "127.0.0.1:8322"
+    admin_listen: str = "127.0.0.1:8323"
+    admin_token_file: str = ""
+    auth: AuthSection | None = None
+    agent: AgentSection = AgentSection()
+    providers: Mapping[str, ProviderSection] = {}
+    default_provider: str = ""
+    models: Mapping[str, ModelSection] = {}
+    pools: Mapping[str, tuple[str, ...]] = {}
+    default_model: str = ""
+    unlisted_models: Unlisted = "pass"
+    unknown_price: Literal["deny", "mark"] | CeilingSection = "deny"
+    prices: Mapping[str, Mapping[str, str | float]] = {}
+    policies: tuple[str, ...] = ()
+    state: StateSection = StateSection()
+    handoff: HandoffSection | None = None
+    telemetry: TelemetrySection = TelemetrySection()
+    limits: Limits = Limits()

@@ -1,0 +1,131 @@
+"""Owns the proof of proxy/config/settings.py: every key changes something."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy import config
+from proxy.snapshot import Limits, Snapshot
+from proxy.terms import Level, Target
+from tests.config.written import ASK, BASE, MILLION, MODEL_PRICE, UNKNOWN, build, changed, cost, sent
+
+SCHEMA = json.loads((Path(config.__file__).with_name("config.schema.json")).read_text())
+
+Look = Callable[[Snapshot], object]
+KEYS: dict[str, tuple[object, Look, object, object]] = {
+    "agent.id": ("web", lambda s: s.identify(ASK, 0).agent, "agent", "web"),
+    "agent.level": ("assist", lambda s: s.identify(ASK, 0).level, Level.EXECUTE, Level.ASSIST),
+    "agent.tenant": ("acme", lambda s: s.identify(ASK, 0).tenant, "", "acme"),
+    "providers.one.base_url": (
+        "http://127.0.0.1:9/v2",
+        lambda s: sent(s).url,
+        "http://127.0.0.1:1/v1/chat/completions",
+        "http://127.0.0.1:9/v2/chat/completions",
+    ),
+    "providers.one.dialect": (
+        "simulated",
+        lambda s: sent(s).url,
+        "http://127.0.0.1:1/v1/chat/completions",
+        "http://127.0.0.1:1/v1/chat/completions",
+    ),
+    "providers.one.api_key_env": (
+        "KEY",
+        lambda s: sent(s).auth and sent(s).auth.reveal(),
+        None,
+        "Bearer sk-1",
+    ),
+    "providers.one.headers": ({"x-team": "a"}, lambda s: sent(s).headers.get("x-team"), None, "a"),
+    "providers.one.prices": (
+        "openai",
+        lambda s: cost(s, Target(alias="n", provider="one", model="gpt-4o"), input_tokens=MILLION) is not None,
+        False,
+        True,
+    ),
+    "models.large.model": ("gpt-x", lambda s: s.table.targets["large"].model, "large", "gpt-x"),
+    "models.large.tags": (["tools"], lambda s: s.table.targets["large"].tags, (), ("tools",)),
+    "models.large.context": (9, lambda s: s.table.targets["large"].context, 0, 9),
+    "models.large.max_output": (9, lambda s: s.table.targets["large"].max_output, 0, 9),
+    "models.large.price": (
+        {"input_usd_per_mtok": "0.5", "output_usd_per_mtok": 1},
+        lambda s: cost(s, s.table.targets["large"], input_tokens=MILLION),
+        2 * 10**9,
+        5 * 10**8,
+    ),
+    "pools": ({"both": ["large"]}, lambda s: len(s.table.expand("both")), 0, 1),
+    "default_model": ("large", lambda s: s.table.default_model, "", "large"),
+    "default_provider": ("one", lambda s: s.table.asked("new")[0].provider, "one", "one"),
+    "unlisted_models": ("deny", lambda s: s.table.unlisted, "pass", "deny"),
+    "unknown_price": ("mark", lambda s: s.unknown_price, "deny", "mark"),
+    "prices": (
+        {"one/new": MODEL_PRICE},
+        lambda s: cost(s, UNKNOWN, output_tokens=MILLION),
+        None,
+        10 * 10**9,
+    ),
+}
+LIMITS = dict.fromkeys(Limits.__struct_fields__, 7) | {
+    "max_body_bytes": 2048,
+    "max_reply_bytes": 2048,
+    "max_attempts": 2,
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_key_changes_behaviour(key: str) -> None:
+    """Setting the key changes what the compiled configuration does."""
+    value, look, before, after = KEYS[key]
+
+    assert (before, after) == (look(build(BASE)), look(build(changed(key, value))))
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limit_reaches_the_walk(name: str) -> None:
+    """Each limit is taken over; what it does is proven where it acts."""
+    assert LIMITS[name] == getattr(build(changed(f"limits.{name}", LIMITS[name])).limits, name)
+
+
+PROVEN_ELSEWHERE = {
+    "listen": "tests/test_app.py::test_three_listeners",
+    "health_listen": "tests/test_app.py::test_three_listeners",
+    "admin_listen": "tests/test_app.py::test_three_listeners",
+    "admin_token_file": "tests/test_app.py::test_admin_token_file",
+    "auth.keys_file": "tests/config/test_building.py::test_keys_are_asked_for",
+    "providers.*.api_key_file": "tests/config/test_building.py::test_a_key_file_is_read",
+    "models.*.provider": "tests/config/test_reading.py::test_mistakes_are_told_with_their_place",
+    "policies": "tests/config/test_policies.py::test_policies_are_found",
+    "state.path": "tests/test_app.py::test_state_path",
+    **dict.fromkeys(
+        ("handoff.url", "handoff.secret_file", "handoff.timeout_s"),
+        "tests/test_app.py::test_a_packet_reaches_the_webhook",
+    ),
+    "telemetry.otlp_endpoint": "tests/test_app.py::test_spans_are_sent",
+    "telemetry.sample": "tests/test_app.py::test_spans_are_sent",
+    "telemetry.log_level": "tests/test_app.py::test_log_level",
+    **dict.fromkeys(
+        (f"limits.{name}" for name in LIMITS), "tests/config/test_settings.py::test_limit_reaches_the_walk"
+    ),
+}
+
+
+def keys_of(schema: dict[str, Any], path: str = "") -> set[str]:
+    """Return the path of every key that a schema accepts; `*` stands for a name that the user chooses."""
+    if "$ref" in schema or schema.get("type") != "object":
+        return {path}
+    found = {name: f"{path}.{name}".lstrip(".") for name in schema.get("properties", {})}
+    keys = {key for name, below in found.items() for key in keys_of(schema["properties"][name], below)}
+    more = schema.get("additionalProperties")
+    if isinstance(more, dict) and more.get("type") == "object":
+        return keys | keys_of(more, f"{path}.*")
+    return keys or {path}
+
+
+def test_every_key_has_its_proof() -> None:
+    """The schema's keys are exactly those of the two tables: a key that changes nothing is not accepted."""
+    tested = {key.replace(".one.", ".*.").replace(".large.", ".*.") for key in KEYS} | set(PROVEN_ELSEWHERE)
+
+    assert (set(), set()) == (keys_of(SCHEMA) - tested, tested - keys_of(SCHEMA))
