@@ -21,7 +21,7 @@ from proxy import accounting, config, delivery, simulated, watch, wire
 from proxy.documents import Source
 from proxy.errors import ConfigError, HandrailError
 from proxy.pipeline import House, handle
-from proxy.policy import Rule
+from proxy.policy import Document, Lock, Rule
 from proxy.routing import Health as TargetHealth
 from proxy.server.admin import Admin
 from proxy.server.data import DataPlane
@@ -97,6 +97,8 @@ class Running(msgspec.Struct, kw_only=True):
     house: House
     telemetry: Telemetry
     store: sqlite.SqliteStore
+    lock: Lock
+    """As it lay beside the config when that was last read, taken or not."""
     stale: tuple[str, ...] = ()
     """Why the newest configuration was not taken; empty when it was."""
 
@@ -234,6 +236,7 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
         house=house,
         telemetry=telemetry,
         store=store,
+        lock=await asyncio.to_thread(config.lock_of, loaded),
     )
     await store.recover(house.clock.wall_ms())
     await _listen(stack, here)
@@ -398,13 +401,18 @@ def status(here: Running) -> dict[str, Json]:
         "revision": here.house.snapshot.revision,
         "policy_digest": policies.digest,
         "stale": list[Json](here.stale),
-        "documents": [msgspec.to_builtins(document) for document in policies.documents],
+        "documents": [_document_status(document, here.lock) for document in policies.documents],
         "rules": [_rule_status(rule, seen.get(rule.id)) for rule in policies.rules],
         "targets": list[Json](sorted(here.house.snapshot.table.targets)),
         "records_pending": here.store.backlog,
         "open_calls": len(here.house.open_holds),
     }
     return page
+
+
+def _document_status(document: Document, lock: Lock) -> Json:
+    told: dict[str, Json] = msgspec.to_builtins(document)
+    return {**told, "locked": lock.state(document)}
 
 
 def _rule_status(rule: Rule, seen: RuleCounts | None) -> Json:
@@ -451,9 +459,13 @@ async def _keep_leases(here: Running) -> None:
 async def _reload_on_change(
     here: Running, options: Options, build: Callable[[config.Loaded], Snapshot], seen: watch.Marks
 ) -> None:
+    newest = here.loaded
+
     async def changed() -> None:
+        nonlocal newest
         try:
-            loaded = await asyncio.to_thread(read_config, options)
+            newest = loaded = await asyncio.to_thread(read_config, options)
+            here.lock = await asyncio.to_thread(config.lock_of, loaded)
             snapshot = await asyncio.to_thread(build, loaded)
         except ConfigError as error:
             here.stale = tuple(error.problems)
@@ -465,4 +477,5 @@ async def _reload_on_change(
             log("warning", "restart_needed", keys=waiting)
         log("info", "reloaded", revision=snapshot.revision)
 
-    await watch.watch(lambda: _watched(options, here.loaded), changed, seen=seen, every_s=options.watch_s)
+    # Also of a config that was refused: it may be cured by another file than its own.
+    await watch.watch(lambda: _watched(options, newest), changed, seen=seen, every_s=options.watch_s)

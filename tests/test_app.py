@@ -18,6 +18,7 @@ from aiohttp import web
 
 from proxy import app
 from proxy.errors import ConfigError
+from proxy.policy import Lock
 from proxy.stores import sqlite
 from proxy.terms import Attempt, Caller, Exchange, Level, Session, State, Target
 
@@ -348,6 +349,82 @@ async def test_the_last_good_set_stays(name: str, text: str | None, folder: Path
         assert 200 == (await get(f"http://{here.health_listen}/readyz"))[0]
         await asyncio.to_thread((folder / name).write_text, good)
         assert await until(cured)
+
+
+async def status_of(here: app.Running) -> Any:
+    """Fetch /status."""
+    return (await get(f"http://{here.admin_listen}/status", await token_of(here)))[1]
+
+
+async def test_a_deleted_file_takes_its_rules_along(folder: Path) -> None:
+    """Of a glob's two policies the one that is deleted stops deciding; once the last is gone the reload is refused."""
+    await asyncio.to_thread(
+        (folder / "other.yaml").write_text, POLICY.replace("WORD", "one").replace("name: p", "name: q")
+    )
+    await asyncio.to_thread((folder / "handrail.yaml").write_text, CONFIG + "policies: ['[op]*.yaml']\n")
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+
+        async def only_p() -> bool:
+            return ["p"] == [document["name"] for document in (await status_of(here))["documents"]]
+
+        async def stale() -> bool:
+            return bool((await status_of(here))["stale"])
+
+        assert "No." == await ask(here)
+        await asyncio.to_thread((folder / "other.yaml").unlink)
+        assert await until(only_p)
+        assert "No." != await ask(here)
+        await asyncio.to_thread((folder / "policy.yaml").unlink)
+        assert await until(stale)
+        assert await only_p()
+
+
+async def test_a_refused_config_is_cured_by_the_file_it_names(folder: Path) -> None:
+    """What a refused config names is watched as well: the policy that was missing comes, and is in force."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+
+        async def stale() -> bool:
+            return bool(here.stale)
+
+        new = CONFIG + "policies: [new.yaml]\n"
+        await asyncio.to_thread((folder / "new.yaml").write_text, "kind: [")
+        await asyncio.to_thread((folder / "handrail.yaml").write_text, new)
+        assert await until(stale)
+        await asyncio.to_thread((folder / "new.yaml").write_text, POLICY.replace("WORD", "one"))
+
+        assert await until(lambda: _says(here, "No."))
+
+
+async def test_a_locked_version_cannot_change(folder: Path) -> None:
+    """/status says what is locked; a change without a new version is refused, one with it is taken, not locked yet."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        (document,) = here.house.snapshot.policies.documents
+        text = Lock().add([document]).text()
+
+        async def locked(state: object) -> bool:
+            return bool(state == (await status_of(here))["documents"][0]["locked"])
+
+        assert await locked(False)
+        await asyncio.to_thread((folder / "policies.lock").write_text, text)
+        assert await until(lambda: locked(True))
+        await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+        assert await until(lambda: _stale_about(here, "raise its `version`"))
+        assert "No." != await ask(here)
+        newer = POLICY.replace("WORD", "one").replace("1.0.0", "1.1.0")
+        await asyncio.to_thread((folder / "policy.yaml").write_text, newer)
+        assert await until(lambda: _says(here, "No."))
+        assert await locked(False)
+        other = text.replace("1.0.0", "1.1.0")
+        await asyncio.to_thread((folder / "policies.lock").write_text, other)
+        assert await until(lambda: locked("changed"))
+        assert "No." == await ask(here)
+
+
+async def _stale_about(here: app.Running, words: str) -> bool:
+    return any(words in problem for problem in here.stale)
 
 
 async def test_what_needs_a_restart_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

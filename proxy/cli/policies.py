@@ -33,6 +33,7 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     check.add_argument("--config", type=Path, help=f"default: {DEFAULT_CONFIG} if there is one, else the defaults")
     check.add_argument("--rules", action="store_true", help="print every rule in its lowered form")
+    check.add_argument("--lock", action="store_true", help="also note in policies.lock what each version now says")
     check.set_defaults(run=run_check)
     test = commands.add_parser(
         "test",
@@ -68,7 +69,21 @@ def run_check(chosen: argparse.Namespace) -> int:
     )
     if chosen.rules:
         _print_rules(policies.rules)
+    _lock(loaded, policies.documents, write=chosen.lock)
     return 0
+
+
+def _lock(loaded: config.Loaded, documents: Sequence[policy.Document], *, write: bool) -> None:
+    """Write the lock, or say which versions an existing one does not have yet."""
+    path, lock = config.lock_path(loaded), config.lock_of(loaded)
+    new = [f"{document.name} {document.version}" for document in documents if not lock.state(document)]
+    if write:
+        _write(path, lock.add(documents).text())
+        print(f"{path}: {', '.join(new) or 'nothing'} added")
+    elif new and path.exists():
+        print(
+            f"{paint('not locked', 'yellow')}: {', '.join(new)} (handrail check --lock adds to {path})", file=sys.stderr
+        )
 
 
 def explain(paths: Sequence[Path], *, as_json: bool) -> int:
@@ -129,8 +144,11 @@ def _files(path: Path, name: str) -> Sequence[Path]:
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a file so that whoever reads it meets the old one or the new one, whole."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
 

@@ -17,6 +17,8 @@ from proxy.ports import Guard
 from proxy.terms import Finding
 
 POLICY_FILE = "policy.yaml"
+LOCK_FILE = "policies.lock"
+"""Beside the configuration, whose policies it locks."""
 
 
 def compiled(loaded: Loaded, problems: Problems) -> tuple[dict[str, Guard], policy.PolicySet | None]:
@@ -29,7 +31,9 @@ def compiled(loaded: Loaded, problems: Problems) -> tuple[dict[str, Guard], poli
     guards: dict[str, Guard] = {}
     with _noting(problems):
         guards = guards_of(files)
-    policies = None
+    policies, lock = None, policy.Lock()
+    with _noting(problems):
+        lock = lock_of(loaded)
     with _noting(problems):
         policies = policy.load(
             sources,
@@ -37,6 +41,7 @@ def compiled(loaded: Loaded, problems: Problems) -> tuple[dict[str, Guard], poli
             guards={name: guard.labels for name, guard in guards.items()},
             routes={*loaded.config.models, *loaded.config.pools},
         )
+        lock.hold(policies.documents, problems)
     return guards, policies
 
 
@@ -57,8 +62,23 @@ def _noting(problems: Problems) -> Iterator[None]:
         problems.found += error.problems
 
 
+def lock_of(loaded: Loaded) -> policy.Lock:
+    """Read the lock beside a config, an empty one if there is none; raise ConfigError."""
+    path, problems = lock_path(loaded), Problems()
+    lock = policy.read_lock(source_of(path), problems) if path.exists() else policy.Lock()
+    if problems.found:
+        raise ConfigError(problems.found)
+    return lock
+
+
+def lock_path(loaded: Loaded) -> Path:
+    """Return where the lock of a config is, or would be."""
+    return loaded.folder / LOCK_FILE
+
+
 def watched_policies(loaded: Loaded) -> Iterator[Path]:
     """Yield every file that decides what the policies of a config come to."""
+    yield lock_path(loaded)
     for pattern in loaded.config.policies:
         for path in policy_files(loaded.folder, pattern):
             yield path

@@ -11,6 +11,7 @@ from proxy.policy.compile import PolicyProblems, load
 from proxy.policy.decide import Explained, PolicySet
 from proxy.policy.facts import user_text
 from proxy.policy.functions import Functions
+from proxy.policy.lock import Lock, read_lock
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, Rule
 from proxy.policy.testing import CaseResult, Report, run_tests
@@ -21,12 +22,14 @@ __all__ = [
     "Explained",
     "Functions",
     "Globs",
+    "Lock",
     "PolicyProblems",
     "PolicySet",
     "Report",
     "Rule",
     "Source",
     "load",
+    "read_lock",
     "run_tests",
     "user_text",
 ]

@@ -31,6 +31,7 @@ class Lowering:
             version=metadata["version"],
             digest=digest_of(tree),
             path=text.path,
+            position=text.at(("metadata", "version")),
             labels=metadata.get("labels", {}),
             annotations=metadata.get("annotations", {}),
         )

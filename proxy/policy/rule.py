@@ -88,6 +88,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     digest: str
     path: str
+    position: str
+    """`file:line:column` of the version."""
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
 

@@ -67,6 +67,28 @@ def test_check_without_a_file_is_about_the_defaults(
     assert "(defaults) is right." in capsys.readouterr().out
 
 
+def test_versions_are_locked(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--lock notes what each version says; a change without a new version is refused, one with it can be locked."""
+    policy, lock = pack / "pack" / "policy.yaml", pack / "policies.lock"
+
+    assert (0, 0) == (main(["check", "--lock"]), main(["check"]))
+    first = lock.read_text()
+    assert ("p 1.0.0 added" in capsys.readouterr().out, 1) == (True, first.count("\np 1.0.0 sha256:"))
+
+    policy.write_text(POLICY.replace("<= 50", "<= 60"))
+    assert (2, first) == (main(["check", "--lock"]), lock.read_text())
+    assert "pack/policy.yaml:4:30: `p` 1.0.0 was locked as sha256:" in capsys.readouterr().err
+
+    policy.write_text(POLICY.replace("<= 50", "<= 60").replace("1.0.0", "1.1.0"))
+    assert 0 == main(["check"])
+    assert "not locked: p 1.1.0" in capsys.readouterr().err
+    assert 0 == main(["check", "--lock"])
+    assert lock.read_text().startswith(first)
+    capsys.readouterr()
+    assert (0, "") == (main(["check"]), capsys.readouterr().err)
+    assert ["handrail.yaml", "pack", "policies.lock"] == sorted(path.name for path in pack.iterdir())
+
+
 def test_passing_tests(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder's tests.yaml is found and run."""
     assert 0 == main(["test", "pack"])

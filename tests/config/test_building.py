@@ -67,7 +67,7 @@ def test_everything_that_means_a_reload_is_watched(tmp_path: Path) -> None:
 
     names = {path.relative_to(tmp_path).as_posix() for path in config.watched(load(text, tmp_path))}
 
-    assert {"pack/policy.yaml", "pack/topics.yaml", "key", "keys.yaml"} <= names
+    assert {"pack/policy.yaml", "pack/topics.yaml", "policies.lock", "key", "keys.yaml"} <= names
 
 
 @pytest.mark.parametrize(
