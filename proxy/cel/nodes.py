@@ -91,6 +91,15 @@ class Call(Node, frozen=True, kw_only=True):
     arguments: tuple[Node, ...]
 
 
+class Message(Node, frozen=True, kw_only=True):
+    """Build a message of the type named by `operand`, its fields behind the brace at `at`."""
+
+    at: int
+    operand: Node
+    fields: tuple[str, ...]
+    values: tuple[Node, ...]
+
+
 # Resolved only.
 
 

@@ -18,7 +18,7 @@ from msgspec import structs
 
 from .lexer import reject, tokenize
 from .literals import READERS
-from .nodes import Call, Choice, Index, ListOf, Literal, Logic, MapOf, Name, Node, Operation, Select
+from .nodes import Call, Choice, Index, ListOf, Literal, Logic, MapOf, Message, Name, Node, Operation, Select
 
 
 def parse(source: str) -> Node:
@@ -129,7 +129,12 @@ class _Build(Transformer[Token, Any]):
         return Index(start=operand.start, end=_end(close), operand=operand, key=key)
 
     def member_object(self, children: list[Any]) -> Node:
-        raise _Rejected(_start(children[1]), "messages cannot be built here; a map literal is {'key': value}")
+        operand, brace, *inits, close = children
+        names, values = inits[0] if inits else ((), ())
+        fields = tuple(map(str, names))
+        return Message(
+            start=operand.start, end=_end(close), at=_start(brace), operand=operand, fields=fields, values=values
+        )
 
     def dot_ident_arg(self, children: list[Any]) -> Node:
         dot, name, *rest = children
@@ -161,8 +166,10 @@ class _Build(Transformer[Token, Any]):
     def exprlist(self, children: list[Any]) -> tuple[Node, ...]:
         return tuple(children[::2])
 
-    def mapinits(self, children: list[Any]) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    def mapinits(self, children: list[Any]) -> tuple[tuple[Any, ...], tuple[Node, ...]]:
         return tuple(children[::4]), tuple(children[2::4])
+
+    fieldinits = mapinits
 
     def literal(self, children: list[Token]) -> Node:
         token = children[0]

@@ -27,6 +27,7 @@ from .nodes import (
     Logic,
     Loop,
     MapOf,
+    Message,
     Name,
     Node,
     Operation,
@@ -35,6 +36,7 @@ from .nodes import (
 )
 from .operators import result_kind
 from .values import TYPES
+from .wrappers import WRAPPERS
 
 MAX_DEPTH = 128
 _CALL_WORK, _ENTRY_WORK = 24, 8
@@ -93,7 +95,7 @@ class Resolver:
         return tuple(map(self.value, nodes))
 
     def _reject(self, node: Node, message: str) -> CelSyntaxError:
-        return reject(self._source, node.at if isinstance(node, Call) else node.start, message)
+        return reject(self._source, node.at if isinstance(node, Call | Message) else node.start, message)
 
     def _wrong(self, node: Node, kind: str, message: str) -> Node:
         """Report a certain error now, or leave it for evaluation when the caller asked for no checks."""
@@ -190,6 +192,21 @@ class Resolver:
     def _mapof(self, node: MapOf) -> Node:
         self._work += _ENTRY_WORK * len(node.keys)
         return structs.replace(node, keys=self._all(node.keys), values=self._all(node.values))
+
+    def _message(self, node: Message) -> Node:
+        """Take a wrapper message for the value in it; there are no others."""
+        name = _dotted_name(node.operand)
+        if name not in WRAPPERS:
+            raise self._reject(node, "messages cannot be built here; a map literal is {'key': value}")
+        empty, function = WRAPPERS[name]
+        if not node.fields:
+            return Literal(start=node.start, end=node.end, kind=function.kind, value=empty)
+        if node.fields != ("value",):
+            return self._wrong(node, "no_such_field", f"{name} has one field, value")
+        arguments = self._all(node.values)
+        return Invoke(
+            start=node.start, end=node.end, kind=function.kind, name=name, function=function, arguments=arguments
+        )
 
     # Calls and macros
 

@@ -132,6 +132,10 @@ def test_variables_need_only_answer_in() -> None:
             "1:10: cannot read '1 hour' as a duration, such as '1h30m' or '2.5s'",
             id="a constant duration",
         ),
+        pytest.param("T{a: 1}", "1:2: messages cannot be built here; a map literal is {'key': value}", id="a message"),
+        pytest.param(
+            "-1 + a.T{}", "1:9: messages cannot be built here; a map literal is {'key': value}", id="no fields"
+        ),
         pytest.param("has(x)", "1:5: has() takes a field selection, such as has(a.b)", id="has of no field"),
         pytest.param("[1].all(x.y, true)", "1:9: a loop variable is a simple name", id="a path as loop variable"),
         pytest.param("[1].all(.x, true)", "1:9: a loop variable is a simple name", id="an absolute loop variable"),
