@@ -13,6 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from proxy.openai_json import canonical
 from proxy.terms import Caller, Message, RawRequest, Reply, Request, Result, Session
 
 HEADER = "x-handrail-session"
@@ -86,7 +87,8 @@ def _canonical(message: Message) -> bytes:
     # Lengths are written before texts, so that no two different messages have the same bytes.
     text = _sized(message.role, message.text, message.tool_call_id)
     for call in message.tool_calls:
-        text += _sized(call.id, call.name, call.arguments)
+        # Some agents read the arguments and write them anew, so that the same call comes back with other spaces.
+        text += _sized(call.id, call.name, canonical(call.arguments))
     return f"{text}\n".encode()
 
 

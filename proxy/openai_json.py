@@ -183,6 +183,17 @@ def arguments(value: Any) -> str:
     return value if type(value) is str else "" if value is None else dump(value).decode()
 
 
+def canonical(arguments: str) -> str:
+    """Return arguments as JSON with sorted keys and no spaces, so that one call has one spelling; what is no JSON, or
+    cannot be written as it would have to be, stays as it is."""
+    try:
+        spelling = json.dumps(json.loads(arguments), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        spelling.encode()  # half a surrogate pair can be escaped, but not written
+    except (ValueError, RecursionError):
+        return arguments
+    return spelling
+
+
 # --- what every client reads alike ----------------------------------------------------------------------------------
 
 # Names that we read, and those that usually stand beside them: what is written with these alone is quickly known.

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.conversation import LOOK_BACK, History, claimed, results
 from proxy.terms import Caller, Issued, Level, Message, RawRequest, Reply, Request, Session, ToolCall
@@ -60,6 +61,17 @@ def test_the_next_request_is_found_by_the_reply() -> None:
     ended = History(CALLER, [HELLO]).extended(reply)
 
     assert ended == History(CALLER, [HELLO, said, answer]).prefixes[0]
+
+
+def test_a_call_that_is_written_anew_is_the_same_call() -> None:
+    """An agent that reads a call's arguments and sends them back in its own spelling goes on with its conversation."""
+    ours, theirs = (
+        replace(CALL, arguments=text) for text in ('{"order":"é","n":1.0}', r'{"order": "\u00e9", "n": 1.0}')
+    )
+
+    ended = History(CALLER, [HELLO]).extended(Reply(tool_calls=(ours,)))
+
+    assert [ended] == list(History(CALLER, [HELLO, Message(role="assistant", tool_calls=(theirs,))]).prefixes)
 
 
 def test_prefixes_are_longest_first_and_few() -> None:

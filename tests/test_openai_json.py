@@ -103,6 +103,21 @@ def test_what_a_call_calls(entry: dict[str, Any], name: str, arguments: str) -> 
     assert (ToolCallDelta(index=1, name=name, arguments=arguments, position=1),) == choice.tool_calls
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param('{"b": [1.0, "é"], "a": null}', '{"a":null,"b":[1.0,"é"]}', id="keys and spaces"),
+        pytest.param(r'{"a":"\u00e9"}', '{"a":"é"}', id="escapes"),
+        pytest.param("{", "{", id="no JSON"),
+        pytest.param("[" * 100_000, "[" * 100_000, id="too deep"),
+        pytest.param(r'{"a": "\ud800"}', r'{"a": "\ud800"}', id="half a surrogate pair"),
+    ],
+)
+def test_one_call_has_one_spelling(arguments: str, expected: str) -> None:
+    """However a client writes a call's arguments again, they are known again; what is no JSON stays as it is."""
+    assert expected == openai_json.canonical(arguments)
+
+
 def test_a_legacy_call_is_a_call() -> None:
     """`function_call` is judged like a tool call, under an index of its own."""
     part = {"function_call": {"name": "f", "arguments": "{}"}, "tool_calls": [{"id": "c", "function": {"name": "g"}}]}

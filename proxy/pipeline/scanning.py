@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
+from proxy.openai_json import canonical
 from proxy.policy import user_text
 from proxy.ports import Clock, Context, Guard
 from proxy.terms import Facts, GuardResult, Phase, ToolCall
@@ -60,11 +60,3 @@ def _context(context: Context, phase: Phase, facts: Facts, results: Mapping[str,
 def written(call: ToolCall) -> str:
     """Return a call as its name and its arguments as canonical JSON; what is no JSON stays as it is."""
     return f"{call.name} {canonical(call.arguments)}"
-
-
-def canonical(arguments: str) -> str:
-    """Return arguments as JSON with sorted keys and no spaces, so that one call has one spelling."""
-    try:
-        return json.dumps(json.loads(arguments), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return arguments

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from proxy.pipeline.scanning import scanned, written
+from proxy.pipeline.scanning import scanned
 from proxy.ports import Context
 from proxy.terms import (
     Caller,
@@ -94,9 +94,3 @@ def test_a_guard_that_raises_has_failed() -> None:
     results = scanned({"broken": Echo("broken", Context.SAID)}, ["broken"], Phase.RESPONSE, FACTS, FakeClock())
 
     assert ("ValueError", ()) == (results["broken"].error, results["broken"].findings)
-
-
-@pytest.mark.parametrize("arguments", ["{", "[" * 100_000])
-def test_what_is_no_json_stays_as_it_is(arguments: str) -> None:
-    """Broken arguments are a spelling of their own."""
-    assert f"f {arguments}" == written(ToolCall(id="c", name="f", arguments=arguments))
