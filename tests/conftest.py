@@ -13,7 +13,9 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 # A developer's own keys, proxies and settings must not decide what a test sees.
-OURS_AND_VENDORS = ("ANTHROPIC_", "AWS_", "AZURE_", "GEMINI_", "GOOGLE_", "HANDRAIL_", "OPENAI_", "OTEL_")
+OURS_AND_VENDORS = (
+    "ANTHROPIC_", "AWS_", "AZURE_", "GEMINI_", "GOOGLE_", "HANDRAIL_", "LANGCHAIN_", "LANGSMITH_", "OPENAI_", "OTEL_",
+)  # fmt: skip
 for _name in list(os.environ):
     if _name != "HANDRAIL_DATA" and (_name.startswith(OURS_AND_VENDORS) or _name.upper().endswith("_PROXY")):
         del os.environ[_name]
