@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from proxy.guards import topics
-from proxy.policy import PolicyProblems, PolicySet, Report, Source, load, run_tests
-from tests.policy.written import FUNCTIONS, compiled, rule
+from proxy import config
+from proxy.policy import PolicyProblems, PolicySet, Report, Source, run_tests
+from tests.policy.written import compiled, rule
 
 RULES = Path(__file__).parents[2] / "rules"
 PACKS = sorted(path.parent for path in RULES.glob("*/policy.yaml"))
@@ -210,15 +210,8 @@ def test_policies_that_do_not_load_are_told() -> None:
 
 
 def loading(pack: Path) -> Callable[[str, Sequence[str]], PolicySet]:
-    """Return what loads a pack's policies, with the pack's own guard and the routes of the demo."""
-    guard = topics.create([Source(path="topics.yaml", text=(pack / "topics.yaml").read_text(encoding="utf-8"))])
-
-    def policies(path: str, names: Sequence[str]) -> PolicySet:
-        sources = [Source(path=name, text=(pack / name).read_text(encoding="utf-8")) for name in names]
-        routes = ("support-large", "support-small", "cheap")
-        return load(sources, functions=FUNCTIONS, guards={"topics": guard.labels}, routes=routes)
-
-    return policies
+    """Return what loads a pack's policies as `handrail test` does: with the guards that serve."""
+    return lambda path, names: config.policies_of([pack / name for name in names])
 
 
 @pytest.mark.parametrize("pack", PACKS, ids=lambda pack: str(pack.name))
@@ -243,8 +236,8 @@ def test_the_cases_that_the_page_shows_pass() -> None:
 
 
 def test_there_is_a_pack_to_prove() -> None:
-    """The test above ran."""
-    assert ["support"] == [pack.name for pack in PACKS]
+    """The tests above ran."""
+    assert "support" in [pack.name for pack in PACKS]
 
 
 REDACTING = "\n".join(
