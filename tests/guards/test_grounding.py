@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.guards.grounding import READ_CHARACTERS, create
-from proxy.terms import Finding
+from proxy.errors import TooLarge
+from proxy.guards.grounding import LONGEST_REPLY, MOST_CLAIMS, create
 
 GUARD = create(())
 
@@ -146,16 +146,34 @@ def test_any_reply_is_read_and_supports_itself(reply: str, other: str) -> None:
     assert [] == [one for one in GUARD.scan(reply, [reply]) if one.label != "status"]
 
 
-def test_long_texts_are_read_at_both_ends() -> None:
-    """The beginning and the end count, the middle of a very long text does not, and spans are the reply's own."""
-    filler = "x " * READ_CHARACTERS
+def test_a_reply_that_is_too_long_is_not_judged() -> None:
+    """Nothing is read in part: at the bound the last word counts, beyond it the guard fails."""
+    longest = "x " * ((LONGEST_REPLY - 2) // 2) + "$5"
 
-    at_the_end = GUARD.scan(f"{filler}{filler}$5", ())
-    hidden = GUARD.scan(f"{filler}$5 {filler}", ())
+    assert [("money", "$5")] == claims(longest)
+    with pytest.raises(TooLarge) as raised:
+        claims(f"{longest} ")
+    assert "too_long" == raised.value.code
 
-    length = 4 * READ_CHARACTERS
-    assert [Finding(guard="grounding", label="money", start=length, end=length + 2, reason="$5")] == at_the_end
-    assert ([], [("money", "$5")]) == (hidden, claims("$5", f"{filler}$5 {filler}"))
+
+def test_a_reply_with_too_many_claims_is_not_judged() -> None:
+    """A list of numbers that nobody reads is no commitment, and judging it would take too long."""
+    assert MOST_CLAIMS == len(claims("$1 " * MOST_CLAIMS))
+    with pytest.raises(TooLarge) as raised:
+        claims("$1 " * (MOST_CLAIMS + 1))
+    assert "too_many" == raised.value.code
+
+
+def test_evidence_has_no_longest_length() -> None:
+    """The middle of a long evidence text supports what its ends support."""
+    assert [] == claims("$5", "x " * LONGEST_REPLY + "$5" + " x" * LONGEST_REPLY)
+
+
+def test_claims_are_listed_without_evidence() -> None:
+    """What a text commits to can be asked for by itself."""
+    assert [("money", 0, 2), ("percentage", 3, 6)] == [
+        (found.label, found.start, found.end) for found in GUARD.claims("$5 10% 7")
+    ]
 
 
 @pytest.mark.parametrize("folder", [pytest.param("ectsum", id="earnings calls"), pytest.param("news", id="news")])
