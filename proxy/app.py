@@ -83,7 +83,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     path: Path | None = None
     environment: Mapping[str, str] = {}
-    watch_s: float = 1.0
+    watch_s: float = 0.5
 
 
 class Running(msgspec.Struct, kw_only=True):

@@ -423,6 +423,28 @@ async def test_a_locked_version_cannot_change(folder: Path) -> None:
         assert "No." == await ask(here)
 
 
+async def test_a_gate_that_fails_keeps_the_last_good_set(folder: Path) -> None:
+    """A reload whose set does not pass a gate is refused and told; the gate, once it is right, opens."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        await asyncio.to_thread((folder / "tests.yaml").write_text, GATE)
+        await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+
+        assert await until(lambda: _stale_about(here, "`one is fine` fails: verdict: expected allow, got deny"))
+        assert "No." != await ask(here)
+        await asyncio.to_thread((folder / "tests.yaml").write_text, GATE.replace("allow", "deny"))
+        assert await until(lambda: _says(here, "No."))
+
+
+GATE = """
+kind: AgentPolicyTest
+spec:
+  policies: [policy.yaml]
+  cases:
+    - {name: one is fine, phase: request, gate: true, given: {request: {user_text: one}}, expect: {verdict: allow}}
+"""
+
+
 async def _stale_about(here: app.Running, words: str) -> bool:
     return any(words in problem for problem in here.stale)
 

@@ -20,7 +20,6 @@ from proxy.errors import ConfigError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-TESTS_FILE = "tests.yaml"
 DEFAULT_CONFIG = Path("handrail.yaml")
 
 
@@ -76,9 +75,10 @@ def run_check(chosen: argparse.Namespace) -> int:
 def _lock(loaded: config.Loaded, documents: Sequence[policy.Document], *, write: bool) -> None:
     """Write the lock, or say which versions an existing one does not have yet."""
     path, lock = config.lock_path(loaded), config.lock_of(loaded)
-    new = [f"{document.name} {document.version}" for document in documents if not lock.state(document)]
+    lasting = [document for document in documents if document.name != policy.KILL_SWITCH]
+    new = [f"{document.name} {document.version}" for document in lasting if not lock.state(document)]
     if write:
-        _write(path, lock.add(documents).text())
+        _write(path, lock.add(lasting).text())
         print(f"{path}: {', '.join(new) or 'nothing'} added")
     elif new and path.exists():
         print(
@@ -127,9 +127,9 @@ def _lowered(rule: policy.Rule) -> list[tuple[str, str]]:
 
 def run_test(chosen: argparse.Namespace) -> int:
     """Run the tests and print how each case went."""
-    files = [file for path in chosen.paths for file in _files(path, TESTS_FILE)]
+    files = [file for path in chosen.paths for file in _files(path, config.TESTS_FILE)]
     if not files:
-        print(f"no {TESTS_FILE} in {', '.join(map(str, chosen.paths))}", file=sys.stderr)
+        print(f"no {config.TESTS_FILE} in {', '.join(map(str, chosen.paths))}", file=sys.stderr)
         return 1
     report = policy.run_tests([config.source_of(file) for file in files], _load)
     good = report.passed and not (chosen.coverage and report.uncovered)
@@ -176,7 +176,15 @@ def _words(report: policy.Report, *, coverage: bool) -> str:
 
 def _json(report: policy.Report) -> str:
     cases = [
-        {"name": r.name, "position": r.position, "phase": r.phase, "passed": r.passed, "wrong": list(r.wrong)}
-        for r in report.results
+        {
+            "name": result.name,
+            "position": result.position,
+            "phase": result.phase,
+            "verdict": result.decision.verdict,
+            "rule": result.decision.rule,
+            "passed": result.passed,
+            "wrong": list(result.wrong),
+        }
+        for result in report.results
     ]
     return json.dumps({"passed": report.passed, "cases": cases, "uncovered": list(report.uncovered)})

@@ -6,7 +6,16 @@ Reads files and the environment at start-up and at reload only; a running walk n
 from __future__ import annotations
 
 from proxy.config.building import build, watched
-from proxy.config.policies import FUNCTIONS, POLICY_FILE, lock_of, lock_path, policies_of, policy_files, source_of
+from proxy.config.policies import (
+    FUNCTIONS,
+    POLICY_FILE,
+    TESTS_FILE,
+    lock_of,
+    lock_path,
+    policies_of,
+    policy_files,
+    source_of,
+)
 from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load
 from proxy.config.settings import Config
 
@@ -14,6 +23,7 @@ __all__ = [
     "FUNCTIONS",
     "OPENAI_URL",
     "POLICY_FILE",
+    "TESTS_FILE",
     "Config",
     "Loaded",
     "build",

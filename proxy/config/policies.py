@@ -17,6 +17,7 @@ from proxy.ports import Guard
 from proxy.terms import Finding
 
 POLICY_FILE = "policy.yaml"
+TESTS_FILE = "tests.yaml"
 LOCK_FILE = "policies.lock"
 """Beside the configuration, whose policies it locks."""
 
@@ -31,18 +32,35 @@ def compiled(loaded: Loaded, problems: Problems) -> tuple[dict[str, Guard], poli
     guards: dict[str, Guard] = {}
     with _noting(problems):
         guards = guards_of(files)
-    policies, lock = None, policy.Lock()
+    policies, lock, tests, kill = None, policy.Lock(), list[Source](), None
     with _noting(problems):
         lock = lock_of(loaded)
+    with _noting(problems):
+        tests = [source_of(path) for path in _beside(files, TESTS_FILE) if path.exists()]
+    with _noting(problems):
+        kill = _kill_switch(loaded)
     with _noting(problems):
         policies = policy.load(
             sources,
             functions=FUNCTIONS,
             guards={name: guard.labels for name, guard in guards.items()},
             routes={*loaded.config.models, *loaded.config.pools},
+            kill=kill,
         )
         lock.hold(policies.documents, problems)
+        # What is stopped must stop, also where a gate wants it to go on.
+        policy.hold_gates(tests, policies.without(policy.KILL_SWITCH))
     return guards, policies
+
+
+def _kill_switch(loaded: Loaded) -> Source | None:
+    path = loaded.folder / loaded.config.kill_switch
+    return source_of(path) if loaded.config.kill_switch and path.exists() else None
+
+
+def _beside(files: Sequence[Path], name: str) -> list[Path]:
+    """Return where a file of this name stands, or would, beside the others."""
+    return list(dict.fromkeys(path.with_name(name) for path in files))
 
 
 def _named(loaded: Loaded, problems: Problems) -> Iterator[Path]:
@@ -79,10 +97,12 @@ def lock_path(loaded: Loaded) -> Path:
 def watched_policies(loaded: Loaded) -> Iterator[Path]:
     """Yield every file that decides what the policies of a config come to."""
     yield lock_path(loaded)
-    for pattern in loaded.config.policies:
-        for path in policy_files(loaded.folder, pattern):
-            yield path
-            yield from (path.with_name(f"{name}.yaml") for name in plugins.names("guards"))
+    if loaded.config.kill_switch:
+        yield loaded.folder / loaded.config.kill_switch
+    files = [path for pattern in loaded.config.policies for path in policy_files(loaded.folder, pattern)]
+    yield from files
+    for name in (TESTS_FILE, *(f"{name}.yaml" for name in plugins.names("guards"))):
+        yield from _beside(files, name)
 
 
 def policies_of(paths: Sequence[Path]) -> policy.PolicySet:
@@ -100,12 +120,18 @@ def guards_of(policies: Sequence[Path]) -> dict[str, Guard]:
     guard `topics`); one that learns from such a file is there only where a pack has it."""
     guards: dict[str, Guard] = {}
     for name in plugins.names("guards"):
-        paths = dict.fromkeys(path.with_name(f"{name}.yaml") for path in policies)
-        sources = [source_of(path) for path in paths if path.exists()]
+        sources = [source_of(path) for path in _beside(policies, f"{name}.yaml") if path.exists()]
         module = plugins.load("guards", name)
         if sources or not getattr(module, "LEARNS", False):
-            guards[name] = module.create(sources)
+            guards[name] = _guard(name, tuple(sources))
     return guards
+
+
+@functools.lru_cache(maxsize=64)
+def _guard(name: str, sources: tuple[Source, ...]) -> Guard:
+    """Create a guard; to learn takes long, and a reload seldom changes what there is to learn."""
+    guard: Guard = plugins.load("guards", name).create(sources)
+    return guard
 
 
 def source_of(path: Path) -> Source:

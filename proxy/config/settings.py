@@ -98,6 +98,7 @@ class Config(_Section, frozen=True, kw_only=True):
     unknown_price: Literal["deny", "mark"] | CeilingSection = "deny"
     prices: Mapping[str, Mapping[str, str | float]] = {}
     policies: tuple[str, ...] = ()
+    kill_switch: str = ""
     state: StateSection = StateSection()
     handoff: HandoffSection | None = None
     telemetry: TelemetrySection = TelemetrySection()

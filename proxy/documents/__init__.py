@@ -5,7 +5,7 @@ In: a Source. Out: Texts, and every problem at once with its place. Never: a fil
 
 from __future__ import annotations
 
-from proxy.documents.reading import Path, Problems, Source, Text, by_place, meant, read
+from proxy.documents.reading import Mark, Path, Problems, Source, Text, by_place, meant, read
 from proxy.documents.shape import check
 
-__all__ = ["Path", "Problems", "Source", "Text", "by_place", "check", "meant", "read"]
+__all__ = ["Mark", "Path", "Problems", "Source", "Text", "by_place", "check", "meant", "read"]

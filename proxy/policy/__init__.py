@@ -11,12 +11,14 @@ from proxy.policy.compile import PolicyProblems, load
 from proxy.policy.decide import Explained, PolicySet
 from proxy.policy.facts import user_text
 from proxy.policy.functions import Functions
+from proxy.policy.kill import KILL_SWITCH
 from proxy.policy.lock import Lock, read_lock
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, Rule
-from proxy.policy.testing import CaseResult, Report, run_tests
+from proxy.policy.testing import CaseResult, Report, hold_gates, run_tests
 
 __all__ = [
+    "KILL_SWITCH",
     "CaseResult",
     "Document",
     "Explained",
@@ -28,6 +30,7 @@ __all__ = [
     "Report",
     "Rule",
     "Source",
+    "hold_gates",
     "load",
     "read_lock",
     "run_tests",

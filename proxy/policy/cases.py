@@ -47,6 +47,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase
     facts: Facts
     expect: Mapping[str, Any]
+    gate: bool
+    """No set serves that does not pass it."""
     mocked: frozenset[str]
     """Guards that were mocked to fail."""
 
@@ -101,7 +103,13 @@ def _case(
         return None
     failing = frozenset(name for name, mock in mocks.get("guards", {}).items() if "error" in mock)
     return Case(
-        name=case["name"], position=text.at(at), phase=phase, facts=facts, expect=case["expect"], mocked=failing
+        name=case["name"],
+        position=text.at(at),
+        phase=phase,
+        facts=facts,
+        expect=case["expect"],
+        gate=case.get("gate", False),
+        mocked=failing,
     )
 
 

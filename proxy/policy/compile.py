@@ -16,6 +16,7 @@ from proxy.policy.decide import Compiled, PolicySet
 from proxy.policy.evaluation import Check, Reference, Unit
 from proxy.policy.facts import CREDENTIALS, FINDING, ROOTS, Maker, makers
 from proxy.policy.functions import Functions, table
+from proxy.policy.kill import stops
 from proxy.policy.lower import lower
 from proxy.policy.patterns import Globs, compiled
 from proxy.policy.rule import Lowered, Policy, Rule, digest_of
@@ -41,14 +42,16 @@ def load(
     functions: Functions,
     guards: Mapping[str, Collection[str]],
     routes: Collection[str] | None = None,
+    kill: Source | None = None,
 ) -> PolicySet:
-    """Compile policies; raise PolicyProblems with every problem at once.
+    """Compile policies, and what a kill switch stops; raise PolicyProblems with every problem at once.
 
     `guards` maps each configured guard to the labels it can give (empty: not known); `routes` are the aliases and
     pools that rules may route to (None: not checked).
     """
     problems = Problems()
-    policies = [lower(text, problems) for source in sources for text in _documents(source, problems)]
+    texts = (text for source in sources for text in _documents(source, problems))
+    policies = [lower(text, problems) for text in (*texts, *_stops(kill, problems))]
     house = _House(functions, guards, routes, problems)
     ready = [_Compiler(policy, house).compiled() for policy in _distinct(policies, problems)]
     if problems.found:
@@ -73,6 +76,13 @@ def _documents(source: Source, problems: Problems) -> Iterator[Text]:
     for text in texts:
         if check(text, schema("schema.json"), problems):
             yield text
+
+
+def _stops(kill: Source | None, problems: Problems) -> Iterator[Text]:
+    """Yield the policy that a kill switch stands for; an empty file stops nothing."""
+    for text in read(kill, problems) if kill else ():
+        if text.value is not None and check(text, schema("kill.schema.json"), problems):
+            yield from stops(text)
 
 
 def _distinct(policies: Sequence[Policy], problems: Problems) -> Iterator[Policy]:

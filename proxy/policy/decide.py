@@ -99,6 +99,10 @@ class PolicySet:
             self._narrowed[caller] = found = self._subset(tuple(p for p in self._policies if p.takes(*caller)))
         return found
 
+    def without(self, name: str) -> PolicySet:
+        """Return the set without the policy of that name."""
+        return self._subset(tuple(policy for policy in self._policies if policy.document.name != name))
+
     def _subset(self, policies: tuple[Compiled, ...]) -> PolicySet:
         if len(policies) == len(self._policies):
             return self

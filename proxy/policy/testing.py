@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.documents import Problems, Source, by_place, check, read
+from proxy.documents import Problems, Source, Text, by_place, check, read
 from proxy.policy.cases import Case, cases
 from proxy.policy.compile import PolicyProblems, schema
 from proxy.policy.decide import Explained, PolicySet
@@ -53,19 +53,47 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def run_tests(tests: Sequence[Source], load: Load) -> Report:
     """Run policy tests; raise PolicyProblems when a test file or a policy is wrong."""
     problems, files = Problems(), list[tuple[PolicySet, list[Case]]]()
+    for text in _texts(tests, problems):
+        tree: Any = text.value
+        try:
+            policies = load(text.path, tree["spec"]["policies"])
+        except PolicyProblems as error:
+            problems.found += error.problems
+        else:
+            files.append((policies, cases(text, problems)))
+    _raise(problems)
+    return _report(files)
+
+
+def hold_gates(tests: Sequence[Source], policies: PolicySet) -> None:
+    """Run the cases that are marked `gate` against the set that is about to serve, whatever policies their file names.
+
+    Raises PolicyProblems with each that does not come true, or when a test file is wrong.
+    """
+    problems = Problems()
+    for text in _texts(tests, problems):
+        for case in cases(text, problems):
+            if case.gate:
+                decision = policies.decide(case.phase, case.facts, "gate")
+                for wrong in _wrong(case.expect, decision):
+                    problems.add(case.position, f"the gate `{case.name}` fails: {wrong}{_because(decision)}")
+    _raise(problems)
+
+
+def _texts(tests: Sequence[Source], problems: Problems) -> Iterator[Text]:
     for source in tests:
-        for text in read(source, problems):
-            if check(text, schema("tests.schema.json"), problems):
-                tree: Any = text.value
-                try:
-                    policies = load(source.path, tree["spec"]["policies"])
-                except PolicyProblems as error:
-                    problems.found += error.problems
-                else:
-                    files.append((policies, cases(text, problems)))
+        yield from (text for text in read(source, problems) if check(text, schema("tests.schema.json"), problems))
+
+
+def _raise(problems: Problems) -> None:
     if problems.found:
         raise PolicyProblems(sorted(problems.found, key=by_place))
-    return _report(files)
+
+
+def _because(decision: Decision) -> str:
+    """Name the rule that decided, and what went wrong with it if it failed."""
+    failure = next((hit.error for hit in decision.rules if hit.id == decision.rule), "")
+    return f" ({decision.rule}{': ' if failure else ''}{failure})" if decision.rule else ""
 
 
 def _report(files: Iterable[tuple[PolicySet, list[Case]]]) -> Report:

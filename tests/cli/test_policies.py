@@ -86,7 +86,21 @@ def test_versions_are_locked(pack: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert lock.read_text().startswith(first)
     capsys.readouterr()
     assert (0, "") == (main(["check"]), capsys.readouterr().err)
-    assert ["handrail.yaml", "pack", "policies.lock"] == sorted(path.name for path in pack.iterdir())
+    (pack / "kill.yaml").write_text("tools: [refund]")
+    (pack / "handrail.yaml").write_text(f"{CONFIG}kill_switch: kill.yaml\n")
+    assert (0, "") == (main(["check"]), capsys.readouterr().err), "the switch has no version to lock"
+    assert (0, 2) == (main(["check", "--lock"]), lock.read_text().count("\np "))
+    assert "kill-switch" not in lock.read_text()
+    assert ["handrail.yaml", "kill.yaml", "pack", "policies.lock"] == sorted(path.name for path in pack.iterdir())
+
+
+def test_check_runs_the_gates(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A gate that fails is an error of `check`, with its place."""
+    gate = TESTS.replace("VERDICT", "allow").replace("phase:", "gate: true, phase:")
+    (pack / "pack" / "tests.yaml").write_text(gate)
+
+    assert 2 == main(["check"])
+    assert "pack/tests.yaml:7:7: the gate `over the cap` fails: verdict: expected" in capsys.readouterr().err
 
 
 def test_passing_tests(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +130,13 @@ def test_results_can_be_read_by_programs(pack: Path, capsys: pytest.CaptureFixtu
     main(["test", "pack", "--json"])
 
     report = json.loads(capsys.readouterr().out)
-    assert (True, "over the cap") == (report["passed"], report["cases"][0]["name"])
+    (case,) = report["cases"]
+    assert (True, "over the cap", "deny", "p/cap@1.0.0") == (
+        report["passed"],
+        case["name"],
+        case["verdict"],
+        case["rule"],
+    )
 
 
 @pytest.mark.parametrize(

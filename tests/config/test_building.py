@@ -55,19 +55,21 @@ def test_a_revision_names_the_content() -> None:
 
 
 def test_everything_that_means_a_reload_is_watched(tmp_path: Path) -> None:
-    """Policies, their guards' files and key files are watched."""
+    """Policies, what stands beside them, the kill switch and key files are watched."""
     (tmp_path / "pack").mkdir()
     text = yaml.safe_dump(
         {
             **changed("providers.one.api_key_file", "key"),
             "policies": ["pack"],
+            "kill_switch": "kill.yaml",
             "auth": {"keys_file": "keys.yaml"},
         }
     )
 
     names = {path.relative_to(tmp_path).as_posix() for path in config.watched(load(text, tmp_path))}
 
-    assert {"pack/policy.yaml", "pack/topics.yaml", "policies.lock", "key", "keys.yaml"} <= names
+    beside = {f"pack/{name}.yaml" for name in ("policy", "topics", "tests")}
+    assert beside | {"policies.lock", "kill.yaml", "key", "keys.yaml"} <= names
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,87 @@ def test_a_broken_lock_is_told(text: bytes, pack: Path) -> None:
     (pack / "policies.lock").write_bytes(text)
 
     assert any("policies.lock" in problem for problem in problems(yaml.safe_dump(PACK), pack))
+
+
+# --- gates, the kill switch -----------------------------------------------------------------------------------------
+
+GATE = """
+kind: AgentPolicyTest
+spec:
+  policies: [policy.yaml]
+  cases:
+    - {name: all is denied, phase: request, gate: true, expect: {verdict: deny}}
+"""
+
+
+@pytest.mark.parametrize(("action", "found"), [("deny", 0), ("allow", 1)])
+def test_a_gate_beside_a_policy_decides_whether_it_loads(action: str, found: int, tmp_path: Path) -> None:
+    """The marked cases of tests.yaml in a policy's folder are run against what is about to serve."""
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "tests.yaml").write_text(GATE)
+    (tmp_path / "pack" / "policy.yaml").write_text(POLICY.replace("deny", action))
+
+    if found:
+        (problem,) = problems(yaml.safe_dump(PACK), tmp_path)
+        assert "pack/tests.yaml:6:7: the gate `all is denied` fails: verdict: expected deny, got allow" in problem
+    else:
+        assert build(PACK, tmp_path)
+
+
+def test_gates_are_asked_of_all_policies_together(pack: Path) -> None:
+    """What another policy denies is denied, also where the gate's own pack would allow it."""
+    (pack / "pack" / "tests.yaml").write_text(GATE.replace("deny}", "allow}"))
+    (pack / "pack" / "policy.yaml").write_text(POLICY.replace("deny", "allow").replace("1.0.0", "1.1.0"))
+    (pack / "other.yaml").write_text(POLICY.replace("name: p", "name: q"))
+
+    assert build(PACK, pack)
+    assert "(q/r@1.0.0)" in problems(yaml.safe_dump({**PACK, "policies": ["pack", "other.yaml"]}), pack)[0]
+
+
+KILL = {**BASE, "policies": ["policy.yaml"], "kill_switch": "kill.yaml"}
+
+
+@pytest.fixture
+def allowing(tmp_path: Path) -> Path:
+    """A folder with a policy that allows, and a gate that wants it to."""
+    (tmp_path / "policy.yaml").write_text(POLICY.replace("deny", "allow"))
+    (tmp_path / "tests.yaml").write_text(
+        GATE.replace("expect: {verdict: deny}", "given: {request: {tools: [look]}}, expect: {verdict: allow}")
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        pytest.param("tools: [look]", ["kill-switch", "p"], id="something"),
+        pytest.param("", ["p"], id="nothing"),
+        pytest.param(None, ["p"], id="no file"),
+    ],
+)
+def test_what_the_kill_switch_lists_is_stopped(text: str | None, names: list[str], allowing: Path) -> None:
+    """Its file is a policy that no gate can keep from loading; without the file nothing is stopped."""
+    if text is not None:
+        (allowing / "kill.yaml").write_text(text)
+
+    assert names == [document.name for document in build(KILL, allowing).policies.documents]
+
+
+@pytest.mark.parametrize("text", [b"tool: [a]", b"\xff"])
+def test_a_broken_kill_switch_is_told(text: bytes, allowing: Path) -> None:
+    """A switch that cannot be read is refused, like a policy."""
+    (allowing / "kill.yaml").write_bytes(text)
+
+    assert any("kill.yaml" in problem for problem in problems(yaml.safe_dump(KILL), allowing))
+
+
+def test_a_guard_learns_again_only_what_changed(tmp_path: Path) -> None:
+    """A reload keeps a guard whose examples are the same, and makes a new one for other examples."""
+    lesson = "apiVersion: handrail.dev/v1alpha1\nkind: Topics\ntopics: {orders: [where is my order], other: [LESSON]}\n"
+    tree = {**BASE, "policies": ["policy.yaml"]}
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    (tmp_path / "topics.yaml").write_text(lesson.replace("LESSON", "sing a song"))
+    first, second = build(tree, tmp_path).guards["topics"], build(tree, tmp_path).guards["topics"]
+    (tmp_path / "topics.yaml").write_text(lesson.replace("LESSON", "bake a cake"))
+
+    assert first is second is not build(tree, tmp_path).guards["topics"]

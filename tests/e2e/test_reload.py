@@ -13,7 +13,11 @@ import pytest
 from tests.e2e.endings import says, simulate
 from tests.e2e.rig import LISTENERS, WAIT_S, Served, handrail, until
 
-CONFIG = "providers: {model: {dialect: simulated, prices: openai}}\npolicies: [policy.yaml]\n"
+CONFIG = """\
+providers: {model: {dialect: simulated, prices: openai}}
+policies: [policy.yaml]
+kill_switch: kill.yaml
+"""
 POLICY = """\
 apiVersion: handrail.dev/v1alpha1
 kind: AgentPolicy
@@ -75,3 +79,28 @@ def test_a_broken_policy_changes_nothing(served: Served, client: openai.OpenAI, 
 
     assert until(lambda: stale(served))
     assert not denied(client)
+
+
+def refund(client: openai.OpenAI) -> Any:
+    """Ask for what the model answers by calling a tool; return what the SDK makes of it, headers included."""
+    ask: Any = client.chat.completions.with_raw_response.create
+    call = {"name": "issue_refund", "arguments": {"amount_usd": 5}}
+    return ask(model="gpt-5-mini", messages=says("Refund me"), metadata=simulate(tools=[call]))
+
+
+def stopped(client: openai.OpenAI) -> bool:
+    """Say whether the call is taken out, with the text of the switch in its place."""
+    message = refund(client).parse().choices[0].message
+    return bool("Later." == message.content and not message.tool_calls)
+
+
+def test_the_kill_switch_stops_a_tool_and_lets_it_go_on(served: Served, client: openai.OpenAI, tmp_path: Path) -> None:
+    """A tool that kill.yaml lists is denied by the switch's own policy, and works again when the file is gone."""
+    assert not stopped(client)
+    (tmp_path / "kill.yaml").write_text("{tools: [issue_*], message: Later.}")
+    assert until(lambda: stopped(client))
+    decision = served.record(refund(client).headers["x-handrail-decision"]).decisions[-1]
+    (tmp_path / "kill.yaml").unlink()
+
+    assert until(lambda: not stopped(client))
+    assert decision.rule.startswith("kill-switch/tools@1.0.0+")

@@ -341,7 +341,12 @@ def keys_of(tree: Any) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("schema.json", id="policies"), pytest.param("tests.schema.json", id="tests")]
+    "name",
+    [
+        pytest.param("schema.json", id="policies"),
+        pytest.param("tests.schema.json", id="tests"),
+        pytest.param("kill.schema.json", id="kill switch"),
+    ],
 )
 def test_every_key_of_the_schema_is_on_the_page(name: str) -> None:
     """rules/README.md names every key that a document may have."""

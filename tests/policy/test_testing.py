@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy import config
-from proxy.policy import PolicyProblems, PolicySet, Report, Source, run_tests
+from proxy.policy import PolicyProblems, PolicySet, Report, Source, hold_gates, run_tests
 from tests.policy.written import compiled, rule
 
 RULES = Path(__file__).parents[2] / "rules"
@@ -233,6 +233,68 @@ def test_the_cases_that_the_page_shows_pass() -> None:
     report = run_tests([Source(path="README.md", text=example)], loading(RULES / "support"))
 
     assert [True, True] == [result.passed for result in report.results]
+
+
+# --- gates ----------------------------------------------------------------------------------------------------------
+
+
+def shut(policy: str, *cases: dict[str, Any]) -> list[str]:
+    """Return why a policy may not serve."""
+    try:
+        hold_gates([written(*cases)], compiled(policy))
+    except PolicyProblems as error:
+        return error.problems
+    return []
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        pytest.param({**saying("bad", verdict="deny"), "gate": True}, [], id="holds"),
+        pytest.param(saying("bad", verdict="allow"), [], id="no gate"),
+        pytest.param({**saying("bad", verdict="allow"), "gate": False}, [], id="said to be none"),
+        pytest.param(
+            {**saying("bad", verdict="allow"), "gate": True},
+            ["t.yaml:1:72: the gate `c0` fails: verdict: expected allow, got deny (p/r@1.0.0)"],
+            id="fails",
+        ),
+        pytest.param(
+            {**saying("fine", verdict="deny", rule="p/r"), "gate": True},
+            [
+                "t.yaml:1:72: the gate `c0` fails: verdict: expected deny, got allow",
+                "t.yaml:1:72: the gate `c0` fails: rule: expected p/r, got nothing",
+            ],
+            id="fails twice",
+        ),
+    ],
+)
+def test_only_a_gate_can_shut(case: dict[str, Any], expected: list[str]) -> None:
+    """A case that is marked and does not come true says where it stands, what was expected and which rule decided."""
+    assert expected == shut(DENY, case)
+
+
+def test_a_gate_tells_what_failed() -> None:
+    """Where a rule failed its error is told: a guard that the case does not mock did not run."""
+    gate = {**saying("x", verdict="allow"), "gate": True}
+
+    (problem,) = shut(rule(when="guards.topics.label == 'a'"), gate)
+
+    assert "(p/r@1.0.0: " in problem
+    assert "topics" in problem
+
+
+def test_each_choice_of_a_matrix_is_a_gate() -> None:
+    """A gate with a matrix holds for every combination."""
+    case = {**saying("bad", verdict="deny"), "gate": True, "matrix": {"request.user_text": ["bad", "good"]}}
+
+    (problem,) = shut(DENY, case)
+
+    assert "`c0 [request.user_text=good]`" in problem
+
+
+def test_a_broken_test_file_shuts() -> None:
+    """Whether a file that is wrong has gates nobody can say."""
+    assert shut(DENY, {"expect": {"verdict": "no"}})
 
 
 def test_there_is_a_pack_to_prove() -> None:
