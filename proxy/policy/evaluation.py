@@ -6,11 +6,12 @@ In: compiled rules, Facts. Out: whether each matches, or why that cannot be told
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
 from proxy import cel
+from proxy.policy.arguments import conforms
 from proxy.policy.facts import Activation, Maker
 from proxy.policy.functions import findings
 from proxy.policy.patterns import Globs
@@ -97,13 +98,20 @@ class Run:
             if check.key:
                 told_key(value)
                 return Outcome(matched=False)
-            matched = _truth(value) is not check.rule.require
+            matched = _truth(value) is not check.rule.require and not self._fits(check.rule, scope)
             if not matched or check.search is None:
                 return Outcome(matched)
             spans = tuple(self._spans(check.rule, check.search, scope))
             return Outcome(bool(spans), None, spans)
         except cel.CelError as error:
             return Outcome(False, error)
+
+    def _fits(self, rule: Rule, scope: Scope) -> bool:
+        """Say whether the rule has a schema, and the arguments of the call fit it."""
+        call = self.facts.tool
+        if rule.schema is None or call is None:
+            return False
+        return conforms(cast("dict[str, object]", scope["tool.args"]), call.arguments, rule.schema)
 
     def _spans(self, rule: Rule, search: Search, scope: Scope) -> Iterator[Span]:
         """Yield what a rule finds in the texts of its phase and does not allow."""

@@ -69,6 +69,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     """What it labels the conversation with."""
     redaction: Redaction | None = None
+    schema: Json = None
+    """JSON Schema: besides its condition, the arguments of the call must not fit this for it to match."""
     approval: Approval | None = None
     escalation: Escalation | None = None
     cap_nanousd: int | None = None

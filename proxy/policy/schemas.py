@@ -1,7 +1,7 @@
 """Owns the question whether a tool's JSON Schema is one at all: each keyword has a value of the form 2020-12 asks for.
 
 The official metaschema says the same in a hundred times the time, which a schema sent by an agent may not take.
-In: a JSON value. Out: what is wrong with it. Never: a keyword with a wrong value passed over.
+In: a JSON value. Out: what is wrong with it, and where. Never: a keyword with a wrong value passed over.
 """
 
 from __future__ import annotations
@@ -9,33 +9,70 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from proxy.documents import Path
+from proxy.policy.patterns import compiled
+
 _TYPES = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
 
 
 def unsound(schema: object) -> str:
     """Return what is wrong with a schema, empty if nothing is."""
-    return next(_wrongs(schema), "")
+    return next((wrong for _, wrong in _wrongs(schema, ())), "")
 
 
-def _wrongs(schema: object) -> Iterator[str]:
+def useless(schema: object) -> Iterator[tuple[Path, str]]:
+    """Yield all that keeps a schema from being checked, each with its place in it: wrong forms, or else patterns that
+    RE2 cannot run and references that lead nowhere."""
+    wrongs = list(_wrongs(schema, ()))
+    yield from wrongs or _broken(schema)
+
+
+def _wrongs(schema: object, at: Path) -> Iterator[tuple[Path, str]]:
     if isinstance(schema, dict):
         for keyword, value in schema.items():
             if not _FORMS.get(keyword, _anything)(value):
-                yield f"{keyword} cannot be {value!r:.60}"
+                yield (*at, keyword), f"{keyword} cannot be {value!r:.60}"
             else:
-                yield from (wrong for inner in _inside(keyword, value) for wrong in _wrongs(inner))
+                for place, inner in _inside(keyword, value):
+                    yield from _wrongs(inner, (*at, keyword, *place))
     elif not isinstance(schema, bool):
-        yield f"{schema!r:.60} is no schema"
+        yield at, f"{schema!r:.60} is no schema"
 
 
-def _inside(keyword: str, value: Any) -> Iterator[object]:
-    """Yield the schemas in a keyword's value."""
+def _broken(schema: Any) -> Iterator[tuple[Path, str]]:
+    resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
+    for at, inner in _all(schema, ()):
+        try:
+            compiled(inner.get("pattern", ""))
+        except ValueError as error:
+            yield (*at, "pattern"), str(error)
+        try:
+            resolver.lookup(inner.get("$ref", "#"))
+        except Unresolvable:
+            yield (*at, "$ref"), f"$ref {inner['$ref']!r:.60} leads nowhere: nothing is fetched"
+
+
+def _all(schema: Any, at: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield a schema and every schema in it."""
+    if isinstance(schema, dict):
+        yield at, schema
+        for keyword, value in schema.items():
+            for place, inner in _inside(keyword, value):
+                yield from _all(inner, (*at, keyword, *place))
+
+
+def _inside(keyword: str, value: Any) -> Iterator[tuple[Path, object]]:
+    """Yield the schemas in a keyword's value, each with its place there."""
     if keyword in _ONE:
-        yield value
+        yield (), value
     elif keyword in _NAMED:
-        yield from value.values()
+        yield from (((name,), inner) for name, inner in value.items())
     elif keyword in _LISTED:
-        yield from value
+        yield from (((number,), inner) for number, inner in enumerate(value))
 
 
 def _anything(_: object) -> bool:

@@ -19,7 +19,8 @@ REFUND = (
     b'"content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"refund","arguments":"{}"}}]}}],'
     b'"usage":{"prompt_tokens":10,"completion_tokens":5}}'
 )
-ASK: dict[str, Any] = {"model": "large", "messages": [{"role": "user", "content": "Hi"}]}
+REFUNDS = {"type": "function", "function": {"name": "refund", "parameters": {"type": "object"}}}
+ASK: dict[str, Any] = {"model": "large", "messages": [{"role": "user", "content": "Hi"}], "tools": [REFUNDS]}
 SESSION = {"x-handrail-session": "s"}
 POLICY = """
 apiVersion: handrail.dev/v1alpha1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from proxy.policy.schemas import unsound
+from proxy.policy.schemas import unsound, useless
 
 KEYWORDS = (
     "additionalProperties", "allOf", "const", "contains", "dependentRequired", "enum", "exclusiveMinimum", "if",
@@ -48,6 +48,23 @@ def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def test_it_says_what_is_wrong(schema: object, wrong: str) -> None:
     """The first thing that is wrong is named, wherever it stands."""
     assert wrong == unsound(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "places"),
+    [
+        pytest.param({"$ref": "#/$defs/a", "not": False, "$defs": {"a": {"pattern": "^a+$"}}}, [], id="of use"),
+        pytest.param(
+            {"anyOf": [True, {"minimum": "5"}], "type": "x"}, [("anyOf", 1, "minimum"), ("type",)], id="forms"
+        ),
+        pytest.param({"properties": {"a": {"pattern": "(?=a)"}}}, [("properties", "a", "pattern")], id="a pattern"),
+        pytest.param({"items": {"$ref": "#/$defs/b"}}, [("items", "$ref")], id="a reference"),
+        pytest.param({"not": {"$ref": "https://other.invalid/schema"}}, [("not", "$ref")], id="nothing is fetched"),
+    ],
+)
+def test_everything_that_is_of_no_use_has_its_place(schema: object, places: list[tuple[str | int, ...]]) -> None:
+    """A schema that a policy brings is checked whole when it is loaded: what cannot be run is told with its place."""
+    assert places == [place for place, _ in useless(schema)]
 
 
 @given(st.recursive(SCALARS, schemas, max_leaves=12))

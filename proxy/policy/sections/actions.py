@@ -8,14 +8,21 @@ from typing import Any
 from proxy.documents import Path
 from proxy.policy.lowering import Lowering
 from proxy.policy.rule import Lowered
+from proxy.policy.schemas import useless
 from proxy.terms import Level, Phase, Verdict
+
+_READABLE = "tool.valid_json"
+_UNFIT = "!(tool.valid_json && tool.registered && tool.schema_ok)"
+"""Arguments that are not one strict JSON object, a tool that the request does not offer, or not by that schema."""
+_BOUNDS = frozenset(("minLevel", "effect", "schema"))
 
 
 def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
     """One entry bounds the calls of its tools."""
     key = policy.condition(entry, at, needed=False)
-    if not key and "minLevel" not in entry and "effect" not in entry:
-        policy.wrong(at, 'say when: give `when`, `require`, `minLevel` or `effect` (`when: "true"` means always)')
+    if not key and not _BOUNDS & entry.keys():
+        bounds = ", ".join(f"`{bound}`" for bound in sorted(_BOUNDS))
+        policy.wrong(at, f'say when: give `when`, `require` or one of {bounds} (`when: "true"` means always)')
     if "messageExpression" in entry and entry.get("action") == "strip":
         policy.wrong((*at, "messageExpression"), "a stripped tool needs a `message`, the same for every call of it")
     name, rest = entry["id"], {"tools": tuple(entry["tools"])}
@@ -24,7 +31,12 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
     by_level = drafts and entry.get("action") != "strip"
     if "approval" in entry and not (by_level or (asks and key)):
         policy.wrong((*at, "approval"), "`approval` changes nothing here: no call of these tools is to be approved")
-    yield _call(policy, entry, at, at, f"{name}.args", when="!tool.valid_json", **rest)
+    yield _call(policy, entry, at, at, f"{name}.args", when=_UNFIT, **rest)
+    if "schema" in entry:
+        for place, wrong in useless(entry["schema"]):
+            policy.wrong((*at, "schema", *place), f"the schema is of no use: {wrong}")
+        schema_at = (*at, "schema")
+        yield _call(policy, entry, at, schema_at, f"{name}.schema", when=_READABLE, schema=entry["schema"], **rest)
     yield from _level(policy, entry, at, drafts, by_level, rest)
     if key and asks:
         condition = {"when": entry[key], "require": key == "require"}

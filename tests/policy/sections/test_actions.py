@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from proxy.terms import Approval, Phase, Verdict
-from tests.policy.written import compiled, entry, lowered, problems
+from proxy.terms import Approval, Phase, ToolSpec, Verdict
+from tests.policy.written import called, compiled, decided, entry, lowered, problems, request
 
+UNFIT = "!(tool.valid_json && tool.registered && tool.schema_ok)"
 REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, Verdict.REQUIRE_APPROVAL
 
 
@@ -18,7 +19,7 @@ REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, V
         pytest.param(
             entry("actions", tools=["refund"], require="tool.args.n < 5"),
             [
-                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("refund",)),
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("refund",)),
                 ("e", TOOL_CALL, DENY, "tool.args.n < 5", True, ("refund",)),
             ],
             id="an action",
@@ -26,7 +27,7 @@ REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, V
         pytest.param(
             entry("actions", tools=["refund"], effect="write", when="tool.args.n > 5"),
             [
-                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("refund",)),
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("refund",)),
                 ("e.level", TOOL_CALL, ASKS, "agent.rank < 2", False, ("refund",)),
                 ("e", TOOL_CALL, DENY, "tool.args.n > 5", False, ("refund",)),
             ],
@@ -35,7 +36,7 @@ REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, V
         pytest.param(
             entry("actions", tools=["refund"], effect="write", minLevel="execute"),
             [
-                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("refund",)),
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("refund",)),
                 ("e.level", TOOL_CALL, DENY, "agent.rank < 2", False, ("refund",)),
             ],
             id="a level that is written out denies",
@@ -43,7 +44,7 @@ REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, V
         pytest.param(
             entry("actions", tools=["refund"], effect="write", action="strip"),
             [
-                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("refund",)),
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("refund",)),
                 ("e.level.strip", REQUEST, Verdict.STRIP_TOOLS, "agent.rank < 2", False, ("refund",)),
                 ("e.level", TOOL_CALL, DENY, "agent.rank < 2", False, ("refund",)),
             ],
@@ -54,7 +55,7 @@ REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, V
                 "actions", tools=["refund"], minLevel="operate", require="tool.args.n < 5", action="require_approval"
             ),
             [
-                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("refund",)),
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("refund",)),
                 ("e.level", TOOL_CALL, DENY, "agent.rank < 3", False, ("refund",)),
                 ("e", TOOL_CALL, ASKS, "tool.args.n < 5", True, ("refund",)),
             ],
@@ -62,13 +63,21 @@ REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, V
         ),
         pytest.param(
             entry("actions", tools=["look*"], effect="read"),
-            [("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("look*",))],
+            [("e.args", TOOL_CALL, DENY, UNFIT, False, ("look*",))],
             id="an action that reads needs nothing",
+        ),
+        pytest.param(
+            entry("actions", tools=["look*"], schema={"required": ["n"]}),
+            [
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("look*",)),
+                ("e.schema", TOOL_CALL, DENY, "tool.valid_json", False, ("look*",)),
+            ],
+            id="an action with a schema of its own",
         ),
         pytest.param(
             entry("actions", tools=["drop"], effect="external", minLevel="operate", action="strip"),
             [
-                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("drop",)),
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("drop",)),
                 ("e.level.strip", REQUEST, Verdict.STRIP_TOOLS, "agent.rank < 3", False, ("drop",)),
                 ("e.level", TOOL_CALL, DENY, "agent.rank < 3", False, ("drop",)),
             ],
@@ -77,7 +86,7 @@ REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, V
         pytest.param(
             entry("actions", tools=["drop"], when="conversation.turn > 9", action="strip"),
             [
-                ("e.args", TOOL_CALL, DENY, "!tool.valid_json", False, ("drop",)),
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("drop",)),
                 ("e.strip", REQUEST, Verdict.STRIP_TOOLS, "conversation.turn > 9", False, ("drop",)),
                 ("e", TOOL_CALL, DENY, "conversation.turn > 9", False, ("drop",)),
             ],
@@ -105,8 +114,13 @@ def test_each_section_lowers_to_rules(spec: str, rules: list[tuple[Any, ...]]) -
         ),
         pytest.param(
             entry("actions", tools=["a"]),
-            ['say when: give `when`, `require`, `minLevel` or `effect` (`when: "true"` means always)'],
+            ['say when: give `when`, `require` or one of `effect`, `minLevel`, `schema` (`when: "true"` means always)'],
             id="an action that never acts",
+        ),
+        pytest.param(
+            entry("actions", tools=["a"], schema={"properties": {"n": {"type": "strng"}}}),
+            ["the schema is of no use: type cannot be 'strng'"],
+            id="a schema that is none",
         ),
         pytest.param(
             entry("actions", tools=["a"], when="true", require="true"),
@@ -145,3 +159,29 @@ def test_what_makes_no_sense_is_told(spec: str, expected: list[str]) -> None:
 def test_what_leads_to_humans_is_in_the_rule(spec: str, field: str, expected: object) -> None:
     """Every key of redactions, labels, hand-offs and approvals comes out in the last rule that is lowered."""
     assert expected == getattr(compiled(spec).rules[-1], field)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "offered", "rules"),
+    [
+        pytest.param('{"n": 4}', {"type": "object"}, [], id="fit"),
+        pytest.param('{"n": 6}', {"type": "object"}, ["p/e.schema@1.0.0"], id="not by the entry's own schema"),
+        pytest.param('{"n": 4}', {"required": ["m"]}, ["p/e.args@1.0.0"], id="not by the request's schema"),
+        pytest.param('{"n": 4, "n": 4}', {"type": "object"}, ["p/e.args@1.0.0"], id="not one strict object"),
+        pytest.param('{"n": 4}', None, ["p/e.args@1.0.0"], id="of a tool that takes none"),
+    ],
+)
+def test_arguments_fit_both_schemas(arguments: str, offered: Any, rules: list[str]) -> None:
+    """A call passes only if its arguments are strict JSON that fits the request's own schema and the entry's."""
+    policies = compiled(entry("actions", tools=["refund"], schema={"properties": {"n": {"maximum": 5}}}))
+    tools = (ToolSpec(name="refund", schema=offered),)
+    decision = decided(policies, called("refund", arguments, request=request(tools=tools)), TOOL_CALL)
+
+    assert rules == [hit.id for hit in decision.rules]
+
+
+def test_a_tool_that_is_not_offered_is_denied() -> None:
+    """A governed tool can be called only where the request offers it."""
+    decision = decided(entry("actions", tools=["*"], effect="read"), called("x", request=request()), TOOL_CALL)
+
+    assert ("p/e.args@1.0.0", Verdict.DENY) == (decision.rule, decision.verdict)
