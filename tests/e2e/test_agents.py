@@ -6,13 +6,13 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import io
 import itertools
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from proxy.cli import main
 from proxy.terms import Exchange
 from tests.e2e.frameworks import QUIET, AgentsSdk, Framework, LangChain
-from tests.e2e.rig import HANDRAIL, WAIT_S, Provider, Served, clean_environment, handrail, until
+from tests.e2e.rig import WAIT_S, Provider, Served, handrail, until
 
 # openai-agents ends the async generators of the loop that it then goes on using, and Python warns of the next one.
 pytestmark = pytest.mark.filterwarnings("ignore:asynchronous generator .* was scheduled after loop:ResourceWarning")
@@ -104,12 +105,10 @@ class World(NamedTuple):
     webhook: Webhook
 
     def desk(self, *arguments: str) -> Any:
-        """Do as a colleague does: run `handrail …` in a terminal."""
-        command = [str(HANDRAIL), *arguments, "--config", str(self.config), "--json"]
-        run = subprocess.run(
-            command, env=clean_environment({}), capture_output=True, text=True, timeout=WAIT_S, check=True
-        )
-        return json.loads(run.stdout)
+        """Do as a colleague does: give a command, and read what it prints."""
+        with redirect_stdout(io.StringIO()) as printed:
+            assert 0 == main([*arguments, "--config", str(self.config), "--json"])
+        return json.loads(printed.getvalue())
 
     def waiting(self, command: str, order: str) -> list[Any]:
         """Return what `handrail COMMAND list` shows about an order."""
