@@ -182,6 +182,7 @@ def _request(given: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> 
         stream=given.get("stream", False),
         max_output_tokens=given.get("max_tokens"),
         temperature=given.get("temperature"),
+        structured=given.get("structured", False),
         metadata=given.get("metadata", {}),
         body={},
         raw=b"",

@@ -280,6 +280,7 @@ _MAKERS: dict[str, Maker] = {
     "request.tools": lambda a: [{"name": tool.name, "schema": tool.schema} for tool in a.facts.request.tools],
     "request.tool_names": lambda a: [tool.name for tool in a.facts.request.tools],
     "request.metadata": lambda a: dict(a.facts.request.metadata),
+    "request.structured": lambda a: a.facts.request.structured,
     "request.tokens_est": _tokens_est,
     "request.headers": lambda a: dict(a.facts.headers),
     "result.tool": lambda a: _result(a).tool,
