@@ -36,19 +36,26 @@ class Phase(enum.StrEnum):
 
     REQUEST = "request"
     TOOL_RESULT = "tool_result"
+    ROUTE = "route"
     TOOL_CALL = "tool_call"
     RESPONSE = "response"
+    POST = "post"
 
 
 class Verdict(enum.StrEnum):
     """What a rule wants done, least restrictive first."""
 
     ALLOW = "allow"
+    RECORD = "record"
     LABEL = "label"
     ANNOTATE = "annotate"
+    ALERT = "alert"
+    LEVEL = "level"
     ROUTE = "route"
     STRIP_TOOLS = "strip_tools"
     REDACT = "redact"
+    REWRITE = "rewrite"
+    REPLACE = "replace"
     REQUIRE_APPROVAL = "require_approval"
     ESCALATE = "escalate"
     DENY = "deny"
@@ -72,10 +79,19 @@ class Mode(enum.StrEnum):
 
 
 class OnDeny(enum.StrEnum):
-    """How a denial looks to the agent: a well-formed reply, or an OpenAI error object."""
+    """How a denial looks to the agent: a well-formed reply, an OpenAI error object, or, of a tool call, not at all: the
+    model is told why, and what it says then is the reply."""
 
     REPLY = "reply"
     ERROR = "error"
+    EXPLAIN = "explain"
+
+
+class Obligation(enum.StrEnum):
+    """What else has to happen where a rule matched: its facts are kept, or somebody is told."""
+
+    RECORD = "record"
+    ALERT = "alert"
 
 
 class How(enum.StrEnum):
@@ -230,6 +246,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """What rules have labelled it with, each once."""
     escalation: str = ""
     """Id of the open escalation: a human owns this conversation."""
+    level: Level | None = None
+    """What rules have lowered the agent to in this conversation."""
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,6 +335,32 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     tool: ToolCall | None = None
     response: Reply | None = None
     result: Result | None = None
+    candidates: tuple[Candidate, ...] = ()
+    """Where the call can go (phase route)."""
+    outcome: Outcome | None = None
+    """What came of the call (phase post)."""
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A target as rules see it: what a million tokens cost there (None: not known), and how it does."""
+
+    target: Target
+    input_nanousd: int | None = None
+    output_nanousd: int | None = None
+    healthy: bool = True
+    p50_ms: float | None = None
+    """Median time to the first byte of its newest calls; None: none was made."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a call, over all of its attempts."""
+
+    usage: Usage
+    nanousd: int | None
+    status: int
+    ttft_ms: float
+    total_ms: float
+    guard_ms: float
 
 
 class RuleHit(msgspec.Struct, frozen=True, kw_only=True):
@@ -409,6 +453,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     held: str = ""
     """Id of the action at the desk that this call waited for."""
     escalation: Escalation | None = None
+    rewrites: Mapping[str, Json] = {}
+    """What is said in the place of what was: by setting of a request, argument of a tool call, or `text` of a reply.
+    A record keeps the names alone."""
+    obligations: tuple[Obligation, ...] = ()
+    level: Level | None = None
+    """What the agent is lowered to in this conversation."""
     subject: str = ""
     """What was judged: the tool call's id in phase tool_call, the result's call id in tool_result, else empty."""
 

@@ -23,7 +23,7 @@ from proxy.policy.rule import Lowered, Policy, Rule, digest_of
 from proxy.policy.search import Search
 from proxy.terms import Mode, Phase
 
-OPEN_ROOTS = frozenset(("now", "params"))
+OPEN_ROOTS = frozenset(("now", "params", "candidates"))
 """Roots that may be read whole."""
 _NO_FINDING = "`finding` is there only in `allow`, which is asked of each finding"
 
@@ -189,17 +189,33 @@ class _Compiler:
             said = self._program(rule.message_expression, rule.phase, (*lowered.at, "messageExpression"))
             message, reads = said or (None, reads)
         search, allowed = self._search(lowered)
+        rewrites, restated = self._rewrites(lowered)
         if condition is None:
             return None
         made = Check(
             rule=rule,
             program=condition[0],
             message=message,
+            rewrites=rewrites,
             tools=Globs(rule.tools) if rule.tools else None,
             search=search,
             key=rule.cap_nanousd is not None,
         )
-        return made, condition[1] | reads | allowed
+        return made, condition[1] | reads | allowed | restated
+
+    def _rewrites(self, lowered: Lowered) -> tuple[dict[str, cel.Program], frozenset[Reference]]:
+        """Compile what a rule says in the place of what was, with all that it reads."""
+        made = {
+            name: program
+            for name, source in lowered.rule.rewrites.items()
+            if (program := self._program(source, lowered.rule.phase, self._rewrite_at(lowered, name)))
+        }
+        reads = frozenset[Reference]().union(*(read for _, read in made.values()))
+        return {name: program for name, (program, _) in made.items()}, reads
+
+    def _rewrite_at(self, lowered: Lowered, name: str) -> Path:
+        """Return where an expression stands: in a section that has its own way to say it, the section's entry."""
+        return (*lowered.at, "rewrite", name) if lowered.rule.section == "rules" else lowered.at
 
     def _search(self, lowered: Lowered) -> tuple[Search | None, frozenset[Reference]]:
         """Compile what a rule looks for, with all that its `allow` reads."""

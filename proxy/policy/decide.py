@@ -128,7 +128,10 @@ class PolicySet:
     def decide(self, phase: Phase, facts: Facts, decision_id: str) -> Decision:
         """Evaluate every applicable rule; the most restrictive verdict wins, an error follows its onError."""
         tally, run = Tally(facts), self._run(facts)
-        for check, scope, outcome in self._outcomes(phase, run):
+        outcomes = list(self._outcomes(phase, run))
+        if run.rewritten():
+            outcomes = [(c, scope, run.judge(c, scope) if c.search else outcome) for c, scope, outcome in outcomes]
+        for check, scope, outcome in outcomes:
             if outcome.matched or outcome.error:
                 tally.add(check, "" if outcome.error else run.message(check, scope), outcome)
         return tally.decision(phase, decision_id)

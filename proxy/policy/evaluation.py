@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy import cel
 from proxy.policy.arguments import conforms
 from proxy.policy.facts import Activation, Maker
 from proxy.policy.functions import findings
 from proxy.policy.patterns import Globs
+from proxy.policy.rewriting import overlaid, told
 from proxy.policy.rule import Rule
 from proxy.policy.search import Search, span, texts
-from proxy.terms import Facts, Finding, Span
+from proxy.terms import Facts, Finding, Json, Mode, Phase, Span
 
 # A unit is at most 0.25 us of CPU, whatever an expression does (bench/cel_hostile.py): at most 25 ms for one rule, and
 # 45 ms for all expressions of a phase. The language allows up to ten rules' worth in a phase, yet also no more than
@@ -35,6 +37,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     rule: Rule
     program: cel.Program
     message: cel.Program | None = None
+    rewrites: Mapping[str, cel.Program] = {}
+    """What is said in the place of what was, by its name."""
     tools: Globs | None = None
     """The tools to strip, or the calls that it is about."""
     search: Search | None = None
@@ -59,12 +63,13 @@ class Outcome(NamedTuple):
     matched: bool
     error: cel.CelError | None = None
     spans: tuple[Span, ...] = ()
+    rewrites: Mapping[str, Json] = {}
 
 
 class Run:
     """One evaluation of a phase: its facts and what is left of its budget."""
 
-    __slots__ = ("_find", "_found", "activation", "facts", "left")
+    __slots__ = ("_find", "_found", "_overlay", "activation", "facts", "left")
 
     def __init__(self, facts: Facts, makers: Mapping[str, Maker], find: Callable[[str], Sequence[Finding]]) -> None:
         self.facts = facts
@@ -72,6 +77,7 @@ class Run:
         self.left = PHASE_BUDGET
         self._find = find
         self._found: dict[str, list[Finding]] = {}
+        self._overlay: dict[str, object] = {}
 
     def evaluate(self, program: cel.Program, scope: Scope) -> object:
         """Return an expression's value; it is paid from what is left of the phase's budget."""
@@ -99,6 +105,8 @@ class Run:
                 told_key(value)
                 return Outcome(matched=False)
             matched = _truth(value) is not check.rule.require and not self._fits(check.rule, scope)
+            if matched and check.rewrites:
+                return Outcome(matched, rewrites=self._rewrites(check, scope))
             if not matched or check.search is None:
                 return Outcome(matched)
             spans = tuple(self._spans(check.rule, check.search, scope))
@@ -112,6 +120,26 @@ class Run:
         if rule.schema is None or call is None:
             return False
         return conforms(cast("dict[str, object]", scope["tool.args"]), call.arguments, rule.schema)
+
+    def _rewrites(self, check: Check, scope: Scope) -> Mapping[str, Json]:
+        """Return what a rule says in the place of what was. Conditions see what was; what rewrites sees what the rules
+        before it have said, so that one adds to the other."""
+        rule, seen = check.rule, Scope(self, scope.unit)
+        seen |= self._overlay
+        said = {name: told(rule.phase, name, self.evaluate(program, seen)) for name, program in check.rewrites.items()}
+        if rule.mode is Mode.ENFORCE and (rule.hold or rule.phase is not Phase.RESPONSE):
+            arguments = seen["tool.args"] if rule.phase is Phase.TOOL_CALL else {}
+            self._overlay |= overlaid(rule.phase, said, arguments)
+        return said
+
+    def rewritten(self) -> bool:
+        """Take a reply's text for what rules have made of it, where they have: what is to be taken out of it is looked
+        for in what is said."""
+        text, response = self._overlay.get("response.text"), self.facts.response
+        if not isinstance(text, str) or response is None:
+            return False
+        self.facts = replace(self.facts, response=replace(response, text=text))
+        return True
 
     def _spans(self, rule: Rule, search: Search, scope: Scope) -> Iterator[Span]:
         """Yield what a rule finds in the texts of its phase and does not allow."""
@@ -147,15 +175,15 @@ class Run:
 class Scope(dict[str, object]):
     """All variables as one policy sees them: the facts, and its own `params`, `policy` and `vars`."""
 
-    __slots__ = ("_failed", "_run", "_unit")
+    __slots__ = ("_failed", "_run", "unit")
 
     def __init__(self, run: Run, unit: Unit) -> None:
         self._run = run
-        self._unit = unit
+        self.unit = unit
         self._failed: dict[str, cel.CelError] = {}
 
     def __missing__(self, name: str) -> object:
-        unit = self._unit
+        unit = self.unit
         if name in unit.variables:
             value = self._computed(name, unit.variables[name])
         elif name in unit.constants:

@@ -10,17 +10,33 @@ from typing import TypeAlias, cast
 
 from proxy import cel
 from proxy.policy.arguments import PARSE_UNITS, Arguments, conforms, parse, parse_object
-from proxy.terms import Facts, GuardResult, Level, Message, Phase, Reply, Request, Result, ToolCall, Totals
+from proxy.terms import (
+    Candidate,
+    Facts,
+    GuardResult,
+    Level,
+    Message,
+    Outcome,
+    Phase,
+    Reply,
+    Request,
+    Result,
+    ToolCall,
+    Totals,
+)
 
 NANO = 10**9
 CREDENTIALS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key"))
 """Headers that no rule may read."""
 ROOTS: Mapping[str, tuple[Phase, ...]] = {
-    **dict.fromkeys(("request", "agent", "caller", "conversation", "spend", "guards", "now"), tuple(Phase)),
+    **dict.fromkeys(("request", "agent", "caller", "conversation", "spend", "now"), tuple(Phase)),
+    "guards": tuple(phase for phase in Phase if phase not in (Phase.ROUTE, Phase.POST)),
     **dict.fromkeys(("policy", "params", "vars"), tuple(Phase)),
     "result": (Phase.TOOL_RESULT,),
     "tool": (Phase.TOOL_CALL,),
     "response": (Phase.RESPONSE,),
+    "candidates": (Phase.ROUTE,),
+    **dict.fromkeys(("usage", "cost", "latency"), (Phase.POST,)),
 }
 """Every root, and the phases in which it is there."""
 FINDING = ("finding.kind", "finding.text", "finding.score")
@@ -223,6 +239,32 @@ def _of_request(activation: Activation) -> dict[str, object]:
     return {name: _usd(amount, name) for name, amount in amounts.items() if amount is not None}
 
 
+# --- where a call can go, and what came of it -------------------------------------------------------------------------
+
+
+def _candidates(activation: Activation) -> list[object]:
+    return [_candidate(candidate) for candidate in activation.facts.candidates]
+
+
+def _candidate(candidate: Candidate) -> dict[str, object]:
+    """Return what is known of a target: what is not known is not there."""
+    known: dict[str, float | None] = {
+        "in_usd_m": None if candidate.input_nanousd is None else candidate.input_nanousd / NANO,
+        "out_usd_m": None if candidate.output_nanousd is None else candidate.output_nanousd / NANO,
+        "context": candidate.target.context or None,
+        "p50_ms": candidate.p50_ms,
+    }
+    target = candidate.target
+    told = {"model": target.alias, "provider": target.provider, "tags": list(target.tags), "healthy": candidate.healthy}
+    return {**told, **{name: value for name, value in known.items() if value is not None}}
+
+
+def _outcome(activation: Activation) -> Outcome:
+    if activation.facts.outcome is None:
+        raise cel.CelError("no_such_variable", "nothing has come of the call yet")
+    return activation.facts.outcome
+
+
 # --- guards -----------------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +346,15 @@ _MAKERS: dict[str, Maker] = {
     "response.refusal": lambda a: _response(a).refusal,
     "response.reasoning": lambda a: _response(a).reasoning,
     "response.tool_calls": lambda a: _calls(_response(a).tool_calls, a.parsing),
+    "candidates": _candidates,
+    "usage.input": lambda a: _outcome(a).usage.input_tokens,
+    "usage.output": lambda a: _outcome(a).usage.output_tokens,
+    "usage.cache_read": lambda a: _outcome(a).usage.cache_read_tokens,
+    "usage.reasoning": lambda a: _outcome(a).usage.reasoning_tokens,
+    "cost.usd": lambda a: _usd(_outcome(a).nanousd, "usd"),
+    "latency.ttft_ms": lambda a: _outcome(a).ttft_ms,
+    "latency.total_ms": lambda a: _outcome(a).total_ms,
+    "latency.guard_ms": lambda a: _outcome(a).guard_ms,
     "spend.request": _of_request,
     "spend.request.est_usd": lambda a: _usd(a.facts.spend.est_nanousd, "est_usd"),
     "spend.request.max_usd": lambda a: _usd(a.facts.spend.max_nanousd, "max_usd"),

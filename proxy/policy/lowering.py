@@ -60,7 +60,7 @@ class Lowering:
             action=action,
             mode=self.mode(entry),
             on_error=self.on_error(entry),
-            on_deny=OnDeny(entry.get("onDeny", self.spec.get("onDeny", "reply"))),
+            on_deny=self._on_deny(entry, phase),
             priority=self.spec.get("priority", PRIORITY),
             severity=entry.get("severity", ""),
             message=entry.get("message", ""),
@@ -70,6 +70,11 @@ class Lowering:
         digest = digest_of(msgspec.to_builtins(rule))
         rule = msgspec.structs.replace(rule, digest=digest, position=self.text.at(at))
         return Lowered(rule=rule, at=at, when_at=when_at)
+
+    def _on_deny(self, entry: Mapping[str, Any], phase: Phase) -> OnDeny:
+        """Return how a denial looks; only what a model has asked for can be explained to it."""
+        chosen = OnDeny(entry.get("onDeny", self.spec.get("onDeny", OnDeny.REPLY)))
+        return OnDeny.REPLY if chosen is OnDeny.EXPLAIN and phase is not Phase.TOOL_CALL else chosen
 
     def on_error(self, entry: Mapping[str, Any]) -> OnError:
         """Return what an evaluation that fails leads to."""

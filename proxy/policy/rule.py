@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from proxy.documents import Path, Text
-from proxy.terms import Approval, Escalation, How, Json, Mode, OnDeny, Phase, Verdict, Way
+from proxy.terms import Approval, Escalation, How, Json, Level, Mode, Obligation, OnDeny, Phase, Verdict, Way
 
 NANO = 10**9
 PRIORITY = 500
@@ -73,6 +73,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """JSON Schema: besides its condition, the arguments of the call must not fit this for it to match."""
     approval: Approval | None = None
     escalation: Escalation | None = None
+    rewrites: Mapping[str, str] = {}
+    """What is said in the place of what was, as CEL: by setting of a request, argument of a tool call, or `text`."""
+    obligations: tuple[Obligation, ...] = ()
+    level: Level | None = None
+    """What it lowers the agent to (phase post)."""
     cap_nanousd: int | None = None
     """Of a spend limit: what the budget store lets through, counted under `scope` and `window`."""
     scope: str = ""

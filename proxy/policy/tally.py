@@ -9,7 +9,21 @@ from proxy.policy.evaluation import Check, Outcome
 from proxy.policy.possible import VERDICTS, WITHHOLDING
 from proxy.policy.rule import OnError
 from proxy.policy.search import apart
-from proxy.terms import Decision, Escalation, Facts, Mode, OnDeny, Phase, RuleHit, Span, Verdict, Way
+from proxy.terms import (
+    Decision,
+    Escalation,
+    Facts,
+    Json,
+    Level,
+    Mode,
+    Obligation,
+    OnDeny,
+    Phase,
+    RuleHit,
+    Span,
+    Verdict,
+    Way,
+)
 
 SAFE_TEXT = "I'm sorry, but I can't help with that here."
 ERROR_TEXT = "I'm sorry, something went wrong on our side and I can't do that right now."
@@ -19,11 +33,13 @@ APPROVAL_TEXT = "A colleague has to approve this first."
 
 _SAFE = {
     Verdict.DENY: SAFE_TEXT,
+    Verdict.REPLACE: SAFE_TEXT,
     Verdict.ESCALATE: ESCALATE_TEXT,
     Verdict.REQUIRE_APPROVAL: APPROVAL_TEXT,
 }
 """What is said where a rule has no text of its own."""
 _AT_ERROR = {OnError.DENY: Verdict.DENY, OnError.ESCALATE: Verdict.ESCALATE, OnError.ALLOW: Verdict.ALLOW}
+_RANK = {level: level.rank for level in Level}
 _WEIGHT = {verdict: verdict.weight for verdict in Verdict}
 
 
@@ -42,6 +58,9 @@ class Tally:
         self._annotations: dict[str, str] = {}
         self._labels: dict[str, None] = {}
         self._spans: list[Span] = []
+        self._rewrites: dict[str, Json] = {}
+        self._obligations: dict[Obligation, None] = {}
+        self._level: Level | None = None
 
     def add(self, check: Check, message: str, outcome: Outcome) -> None:
         """Take in a rule that matched, with its text, or that failed."""
@@ -71,6 +90,9 @@ class Tally:
         if hit.error and check.rule.on_error is OnError.ESCALATE and hit.action is Verdict.DENY:
             self._withheld = Escalation()
         if not hit.error:
+            self._rewrites |= outcome.rewrites
+            self._obligations |= dict.fromkeys(check.rule.obligations)
+            self._level = min(filter(None, (self._level, check.rule.level)), key=_RANK.__getitem__, default=None)
             self._labels |= dict.fromkeys(check.rule.labels)
             if hit.action is Verdict.REDACT:
                 self._spans += outcome.spans
@@ -99,6 +121,9 @@ class Tally:
             annotations=self._annotations,
             labels=tuple(self._labels),
             spans=apart(self._spans),
+            rewrites=self._rewrites,
+            obligations=tuple(self._obligations),
+            level=self._level,
             approval=rule.approval if rule and waits else None,
             escalation=self._escalation(),
             subject=_subject(phase, self._facts),
@@ -120,8 +145,11 @@ class Tally:
 
 
 def _at_error(check: Check) -> Verdict:
-    """Return what a failed rule wants: a denial where its phase knows no escalation."""
+    """Return what a failed rule wants: a denial where its phase knows no escalation; somebody is told of it where
+    nothing can be denied any more."""
     verdict = _AT_ERROR[check.rule.on_error]
+    if check.rule.phase is Phase.POST:
+        return Verdict.ALLOW if verdict is Verdict.ALLOW else Verdict.ALERT
     escalates = verdict is not Verdict.ESCALATE or verdict in VERDICTS[check.rule.phase]
     return verdict if escalates else Verdict.DENY
 

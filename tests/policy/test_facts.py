@@ -11,22 +11,26 @@ from proxy import cel
 from proxy.policy import user_text
 from proxy.policy.facts import ROOTS, Activation, makers
 from proxy.terms import (
+    Candidate,
     Facts,
     Finding,
     GuardResult,
     Level,
     Message,
+    Outcome,
     Phase,
     Reply,
     Result,
     Session,
     Spend,
+    Target,
     ToolCall,
     ToolSpec,
     Totals,
+    Usage,
     Verdict,
 )
-from tests.policy.written import at_level, called, facts, found, replied, request, value
+from tests.policy.written import at_level, called, facts, found, replied, request, rule, value, verdict
 
 HISTORY = (
     Message(role="system", text="be kind"),
@@ -339,3 +343,63 @@ def test_every_variable_has_a_root() -> None:
 def test_a_reply_has_no_tool_and_a_call_no_reply() -> None:
     """Facts of a reply are those of a request with the reply added."""
     assert Verdict.DENY == value('response.text == "x" && request.model == "large"', replied("x"), Phase.RESPONSE)
+
+
+CANDIDATES = (
+    Candidate(
+        target=Target(alias="large", provider="openai", model="gpt", tags=("tools",), context=8000), p50_ms=210.0
+    ),
+    Candidate(
+        target=Target(alias="cheap", provider="local", model="small"),
+        input_nanousd=250_000_000,
+        output_nanousd=2_000_000_000,
+        healthy=False,
+    ),
+)
+OUTCOME = Outcome(
+    usage=Usage(input_tokens=10, output_tokens=5, cache_read_tokens=4, reasoning_tokens=3),
+    nanousd=2_500_000,
+    status=200,
+    ttft_ms=120.5,
+    total_ms=900.0,
+    guard_ms=1.5,
+)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "candidates.map(c, c.model) == ['large', 'cheap']",
+        "candidates[0].tags == ['tools'] && candidates[0].context == 8000 && candidates[0].p50_ms == 210.0",
+        "candidates[0].healthy && !candidates[1].healthy && candidates[1].provider == 'local'",
+        "candidates[1].in_usd_m == 0.25 && candidates[1].out_usd_m == 2.0",
+        "!has(candidates[0].in_usd_m) && !has(candidates[1].context) && !has(candidates[1].p50_ms)",
+    ],
+)
+def test_rules_see_where_a_call_can_go(expression: str) -> None:
+    """Every target, with what is known of it; what is not known is not there."""
+    spec = rule(phase="route", action="route", when=expression, to="small")
+
+    assert Verdict.ROUTE == verdict(spec, facts(candidates=CANDIDATES), Phase.ROUTE)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "usage.input == 10 && usage.output == 5 && usage.cache_read == 4 && usage.reasoning == 3",
+        "cost.usd == 0.0025",
+        "latency.ttft_ms == 120.5 && latency.total_ms == 900.0 && latency.guard_ms == 1.5",
+    ],
+)
+def test_rules_see_what_came_of_a_call(expression: str) -> None:
+    """Tokens, money and time of all attempts."""
+    spec = rule(phase="post", action="record", when=expression)
+
+    assert Verdict.RECORD == verdict(spec, facts(outcome=OUTCOME), Phase.POST)
+
+
+def test_a_cost_that_is_not_known_is_not_nothing() -> None:
+    """Where no price is known the rule fails, and that is told."""
+    spec = rule(phase="post", action="record", when="cost.usd < 1.0")
+
+    assert Verdict.ALERT == verdict(spec, facts(outcome=replace(OUTCOME, nanousd=None)), Phase.POST)

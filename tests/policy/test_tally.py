@@ -14,6 +14,7 @@ from proxy.terms import (
     Escalation,
     Level,
     Mode,
+    Obligation,
     OnDeny,
     Phase,
     Reply,
@@ -347,3 +348,37 @@ def test_what_an_assistant_changes_is_approved_first(level: Level, verdict: Verd
 
     assert verdict == decision.verdict
     assert (Approval(group="leads") if verdict is Verdict.REQUIRE_APPROVAL else None) == decision.approval
+
+
+@pytest.mark.parametrize(
+    ("on_error", "expected"), [("deny", Verdict.ALERT), ("escalate", Verdict.ALERT), ("allow", Verdict.ALLOW)]
+)
+def test_a_rule_that_fails_after_the_reply_alerts(on_error: str, expected: Verdict) -> None:
+    """Nothing can be denied any more, but an error is never "no match"."""
+    spec = rule(phase="post", action="record", when="cost.usd > 1.0", onError=on_error)
+
+    assert expected == verdict(spec, facts(), Phase.POST)
+
+
+def test_the_lowest_level_and_all_obligations_are_kept() -> None:
+    """What several rules want after a call adds up; a shadow wants nothing."""
+    wants = [
+        {"phase": "post", "action": "level", "level": "execute", "when": "true"},
+        {"phase": "post", "action": "level", "level": "assist", "when": "true"},
+        {"phase": "post", "action": "record", "when": "true"},
+        {"phase": "post", "action": "alert", "when": "true", "mode": "shadow"},
+    ]
+
+    decision = decided(policy(*wants), facts(), Phase.POST)
+
+    assert (Level.ASSIST, (Obligation.RECORD,)) == (decision.level, decision.obligations)
+    assert (Verdict.LEVEL, Verdict.ALERT) == (decision.verdict, decision.shadow_verdict)
+
+
+def test_a_call_that_is_replaced_says_the_rules_text() -> None:
+    """In the place of the call stands the rule's own text."""
+    spec = rule(phase="tool_call", action="replace", when="true", message="Look at the order page.")
+
+    decision = decided(spec, called("look"), Phase.TOOL_CALL)
+
+    assert (Verdict.REPLACE, "Look at the order page.") == (decision.verdict, decision.message)

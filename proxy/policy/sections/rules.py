@@ -9,7 +9,7 @@ from proxy.documents import Path
 from proxy.policy.lowering import Lowering, redaction
 from proxy.policy.possible import HOW, VERDICTS, WITHHOLDING, unfit
 from proxy.policy.rule import Lowered, OnError
-from proxy.terms import Phase, Verdict
+from proxy.terms import Level, Obligation, OnDeny, Phase, Verdict
 
 
 def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
@@ -24,6 +24,10 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
         policy.wrong((*at, misfit) if misfit in entry else at, where)
     if how and ("kinds" in entry) == ("pattern" in entry):
         policy.wrong(at, "give `kinds` or `pattern`, one of them")
+    if entry.get("onDeny") == OnDeny.EXPLAIN and phase is not Phase.TOOL_CALL:
+        policy.wrong(
+            (*at, "onDeny"), "`onDeny: explain` is for rules in phase tool_call: it tells the model of its call"
+        )
     hold = entry.get("stream", "hold" if action in WITHHOLDING else "after") == "hold"
     if hold and action not in WITHHOLDING and policy.on_error(entry) is OnError.ALLOW:
         policy.wrong((*at, "stream"), "`stream: hold` changes nothing here: this rule never withholds a reply")
@@ -40,9 +44,19 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
         hold=hold and policy.holds(entry, phase),
         annotations=entry.get("annotations", {}),
         labels=tuple(entry.get("labels", ())),
+        rewrites=entry.get("rewrite", {}),
+        obligations=_obligations(entry, action),
+        level=Level(entry["level"]) if "level" in entry else None,
         redaction=redaction(entry, how) if how else None,
         **_target(policy, entry, at, action),
     )
+
+
+def _obligations(entry: Mapping[str, Any], action: Verdict) -> tuple[Obligation, ...]:
+    """Return what has to happen besides; in phase post that is the action itself."""
+    if action in (Verdict.RECORD, Verdict.ALERT):
+        return (Obligation(action),)
+    return tuple(map(Obligation, entry.get("obligations", ())))
 
 
 def _target(policy: Lowering, entry: Mapping[str, Any], at: Path, action: Verdict) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.policy.rule import OnError, Redaction
-from proxy.terms import Approval, Escalation, HandoffBy, How, Mode, OnDeny, Phase, Verdict, Way
+from proxy.terms import Approval, Escalation, HandoffBy, How, Level, Mode, Obligation, OnDeny, Phase, Verdict, Way
 from tests.policy.written import compiled, lowered, only, problems, rule
 
 TOOL_CALL, DENY = Phase.TOOL_CALL, Verdict.DENY
@@ -81,19 +81,25 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
     [
         pytest.param(
             rule(phase="tool_call", action="route", when="true", to="small"),
-            ["`route` is not possible in phase tool_call: there a rule may allow, require_approval, deny"],
+            [
+                "`route` is not possible in phase tool_call: "
+                "there a rule may allow, rewrite, replace, require_approval, deny"
+            ],
             id="no route of a tool call",
         ),
         pytest.param(
             rule(phase="tool_call", action="annotate", when="true", annotations={"a": "b"}),
-            ["`annotate` is not possible in phase tool_call: there a rule may allow, require_approval, deny"],
+            [
+                "`annotate` is not possible in phase tool_call: "
+                "there a rule may allow, rewrite, replace, require_approval, deny"
+            ],
             id="no annotation of a tool call",
         ),
         pytest.param(
             rule(phase="response", action="strip_tools", when="true", tools=["a"]),
             [
                 "`strip_tools` is not possible in phase response: "
-                "there a rule may allow, label, annotate, redact, escalate, deny"
+                "there a rule may allow, label, annotate, redact, rewrite, escalate, deny"
             ],
             id="no strip of a reply",
         ),
@@ -101,6 +107,29 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             "  rules: []",
             ["this policy says nothing: give it topics, actions, spend, data, escalation, routing, rules"],
             id="nothing said",
+        ),
+        pytest.param(
+            rule(when="true", onDeny="explain"),
+            ["`onDeny: explain` is for rules in phase tool_call: it tells the model of its call"],
+            id="explained to nobody",
+        ),
+        pytest.param(
+            rule(when="true", action="rewrite", rewrite={"text": "''"}),
+            ["`text` cannot be rewritten in phase request, only instructions, max_tokens, temperature"],
+            id="a request has no text",
+        ),
+        pytest.param(
+            rule(when="true", phase="tool_call", action="replace"),
+            ["`action: replace` needs `message`"],
+            id="replaced by nothing",
+        ),
+        pytest.param(
+            rule(when="true", phase="post", action="alert", obligations=["record"]),
+            ["`obligations` changes nothing here: it is for rules before phase post, which has actions for that"],
+            id="obligations of what has them as actions",
+        ),
+        pytest.param(
+            rule(when="true", phase="post", action="level"), ["`action: level` needs `level`"], id="lowered to nothing"
         ),
         pytest.param(rule(), ["give `when` or `require`"], id="no condition"),
         pytest.param(rule(when="true", require="true"), ["give `when` or `require`, not both"], id="two conditions"),
@@ -137,9 +166,10 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
         pytest.param(
             rule(when="true", action="allow", message="x", messageExpression="'x'"),
             [
-                "`message` changes nothing here: it is for rules with `action: deny`, `escalate` or `require_approval`",
+                "`message` changes nothing here: "
+                "it is for rules with `action: deny`, `escalate`, `require_approval` or `replace`",
                 "`messageExpression` changes nothing here: "
-                "it is for rules with `action: deny`, `escalate` or `require_approval`",
+                "it is for rules with `action: deny`, `escalate`, `require_approval` or `replace`",
             ],
             id="a text nobody sees",
         ),
@@ -151,7 +181,10 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
         ),
         pytest.param(
             rule(action="mask", phase="tool_call", kinds=["email"]),
-            ["`mask` is not possible in phase tool_call: there a rule may allow, require_approval, deny"],
+            [
+                "`mask` is not possible in phase tool_call: "
+                "there a rule may allow, rewrite, replace, require_approval, deny"
+            ],
             id="no redaction of a tool call",
         ),
         pytest.param(
@@ -220,6 +253,29 @@ def test_what_makes_no_sense_is_told(spec: str, expected: list[str]) -> None:
             "approval",
             Approval(ttl_s=3600, wait_s=30, group="leads"),
             id="ttl, wait, group",
+        ),
+        pytest.param(
+            rule(action="rewrite", when="true", rewrite={"max_tokens": "5"}),
+            "rewrites",
+            {"max_tokens": "5"},
+            id="rewrite",
+        ),
+        pytest.param(rule(when="true", obligations=["alert"]), "obligations", (Obligation.ALERT,), id="obligations"),
+        pytest.param(
+            rule(phase="post", action="record", when="true"), "obligations", (Obligation.RECORD,), id="record"
+        ),
+        pytest.param(rule(phase="post", action="alert", when="true"), "obligations", (Obligation.ALERT,), id="alert"),
+        pytest.param(
+            rule(phase="post", action="level", when="true", level="assist"), "level", Level.ASSIST, id="level"
+        ),
+        pytest.param(
+            rule(phase="tool_call", when="true", onDeny="explain"), "on_deny", OnDeny.EXPLAIN, id="onDeny: explain"
+        ),
+        pytest.param(
+            "  onDeny: explain\n" + rule(when="true"), "on_deny", OnDeny.REPLY, id="explain where no model asked"
+        ),
+        pytest.param(
+            "  onDeny: explain\n" + rule(phase="tool_call", when="true"), "on_deny", OnDeny.EXPLAIN, id="explain of all"
         ),
         pytest.param(rule(when="true", onError="escalate"), "on_error", OnError.ESCALATE, id="onError"),
         pytest.param("  onError: escalate\n" + rule(when="true"), "on_error", OnError.ESCALATE, id="onError of all"),
