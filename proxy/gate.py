@@ -58,11 +58,21 @@ class Gate:
         """Return the choices as they stand; after `release`, as the client got them."""
         return tuple(self._choices[index].reply(index, self._model) for index in sorted(self._choices))
 
-    def release(self, drop: Dropped | None = None, says: Mapping[int, str] | None = None) -> list[Delta]:
+    def release(
+        self,
+        drop: Dropped | None = None,
+        says: Mapping[int, str] | None = None,
+        arguments: Mapping[tuple[int, int], str] | None = None,
+    ) -> list[Delta]:
         """Return what is held without the dropped calls: the others are numbered from 0, and a choice that has none
         left says the safe text of its first dropped call and ends with `stop`. `says` has the whole text of choices
-        that say something else than was held. Deltas that are not concerned keep their frames."""
+        that say something else than was held, `arguments` those of calls. Deltas that are not concerned keep their
+        frames."""
         held, self._held = self._held, []
+        if arguments:
+            for (index, number), text in arguments.items():
+                self._choices[index].calls[number].arguments = [text]
+            held = list(_argued(held, dict(arguments)))
         edits = {index: edit for index, choice in self._choices.items() if (edit := choice.drop(index, drop or {}))}
         if edits:
             held = list(_edited(held, edits))
@@ -193,6 +203,25 @@ def _said(held: list[Delta], says: dict[int, str]) -> Iterator[Delta]:
             yield delta
         elif delta.usage or any(map(_says, pieces)):
             yield replace(delta, frame=b"", choices=pieces)
+
+
+def _argued(held: list[Delta], arguments: dict[tuple[int, int], str]) -> Iterator[Delta]:
+    """Say each call's arguments where the first of them stood, and none of the others."""
+    concerned = frozenset(arguments)
+    for delta in held:
+        pieces = tuple(
+            replace(
+                piece,
+                tool_calls=tuple(
+                    replace(call, arguments=arguments.pop((piece.index, call.index), ""))
+                    if call.arguments and (piece.index, call.index) in concerned
+                    else call
+                    for call in piece.tool_calls
+                ),
+            )
+            for piece in delta.choices
+        )
+        yield delta if pieces == delta.choices else replace(delta, frame=b"", choices=pieces)
 
 
 def _ends(held: list[Delta]) -> dict[int, int]:

@@ -23,6 +23,7 @@ from proxy.terms import (
     Headers,
     Held,
     HeldState,
+    Json,
     RawRequest,
     Reply,
     Request,
@@ -234,6 +235,13 @@ class Dialect(Protocol):
     ) -> Request:
         """Return the request with stretches of its messages' texts covered, and with other arguments in calls of its
         history: by message index, and by (message index, place among its calls)."""
+
+    def with_settings(self, request: Request, settings: Mapping[str, Json]) -> Request:
+        """Return the request with `instructions` (a text), `max_tokens` or `temperature` as a rule says them."""
+
+    def with_turn(self, request: Request, reply: Reply, results: Mapping[str, str]) -> Request | None:
+        """Return the request with the model's message and, by call id, what became of its calls; None if it cannot be
+        written."""
 
     def with_max_output(self, request: Request, tokens: int) -> Request:
         """Return the request with an output limit, where the client gave none."""

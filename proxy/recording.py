@@ -17,10 +17,12 @@ from proxy.terms import (
     Exchange,
     GuardResult,
     Level,
+    Outcome,
     Route,
     Session,
     Settlement,
     State,
+    Usage,
 )
 
 LONGEST_NAME = 256
@@ -115,6 +117,24 @@ def total(costs: Iterable[Cost]) -> Cost:
         estimated |= cost.estimated
         nanousd = None if nanousd is None or cost.nanousd is None else nanousd + cost.nanousd
     return Cost(nanousd=nanousd, estimated=estimated)
+
+
+def outcome(exchange: Exchange) -> Outcome:
+    """Return what came of a call, over all of its attempts."""
+    used = [attempt.usage for attempt in exchange.attempts]
+    return Outcome(
+        usage=Usage(
+            input_tokens=sum(usage.input_tokens for usage in used),
+            output_tokens=sum(usage.output_tokens for usage in used),
+            cache_read_tokens=sum(usage.cache_read_tokens for usage in used),
+            reasoning_tokens=sum(usage.reasoning_tokens for usage in used),
+        ),
+        nanousd=exchange.cost.nanousd,
+        status=exchange.status,
+        ttft_ms=exchange.ttft_ms,
+        total_ms=exchange.total_ms,
+        guard_ms=exchange.guard_ms,
+    )
 
 
 def settlements(attempts: Sequence[Attempt]) -> list[Settlement]:

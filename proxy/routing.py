@@ -5,6 +5,8 @@ In: what was asked, what policy said, quotes, health. Out: a Route. Never: I/O, 
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
@@ -13,6 +15,8 @@ import msgspec
 from proxy.errors import NotFound
 from proxy.terms import Quote, Request, Route, Target, Way
 
+KEPT_TIMES = 64
+"""Times to the first byte that are kept of each target."""
 Unlisted = Literal["pass", "default", "deny"]
 
 
@@ -48,6 +52,7 @@ class Health:
     def __init__(self, trips: int = 5, rest_ms: int = 30_000) -> None:
         self._trips = trips
         self._rest_ms = rest_ms
+        self._times: dict[str, deque[float]] = {}
         self._faults: dict[str, int] = {}
         self._until: dict[str, int] = {}
 
@@ -61,6 +66,17 @@ class Health:
         self._faults[alias] = faults
         if faults >= self._trips:
             self._until[alias] = at_ms + self._rest_ms
+
+    def timed(self, alias: str, ms: float) -> None:
+        """Take in how long one attempt at a target took to its first byte."""
+        if alias not in self._times:
+            self._times[alias] = deque(maxlen=KEPT_TIMES)
+        self._times[alias].append(ms)
+
+    def median_ms(self, alias: str) -> float | None:
+        """Return the median of the newest times to the first byte of a target; None where there was none."""
+        times = self._times.get(alias)
+        return statistics.median(times) if times else None
 
     def healthy(self, alias: str, at_ms: int) -> bool:
         """Say whether a target may be tried now; after its rest one fault is enough to trip it again."""

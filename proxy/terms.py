@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import msgspec
 
@@ -453,7 +453,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     held: str = ""
     """Id of the action at the desk that this call waited for."""
     escalation: Escalation | None = None
-    rewrites: Mapping[str, Json] = {}
+    rewrites: Mapping[str, Any] = {}
     """What is said in the place of what was: by setting of a request, argument of a tool call, or `text` of a reply.
     A record keeps the names alone."""
     obligations: tuple[Obligation, ...] = ()

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.errors import NotFound
-from proxy.routing import Health, Table, choose, needs
+from proxy.routing import KEPT_TIMES, Health, Table, choose, needs
 from proxy.terms import Message, Quote, Request, Route, Target, ToolSpec, Way
 
 
@@ -166,3 +166,12 @@ def test_the_breaker_opens_after_faults_in_a_row_and_rests() -> None:
     health.note("a", False, 105)
 
     assert (True, False, True, False) == (before, resting, rested, health.healthy("a", 106))
+
+
+def test_the_median_is_that_of_the_newest_times() -> None:
+    """A target that was never timed has no median; old times are forgotten."""
+    health = Health()
+    for ms in [9000.0] * KEPT_TIMES + [100.0, 300.0, 200.0] * KEPT_TIMES:
+        health.timed("a", ms)
+
+    assert (200.0, None) == (health.median_ms("a"), health.median_ms("b"))

@@ -39,28 +39,31 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
 async def relay(walk: Walk) -> AsyncGenerator[Part, None]:
     """Send the call to one target after another until one has answered; nothing is tried again after the first byte."""
     fault: Fault | None = None
-    for number, target in enumerate(walk.targets(), 1):
+    targets = iter(walk.targets())
+    target = next(targets, None)
+    while target is not None:
         fault = None
-        async with aclosing(attempt(walk, target, number)) as parts:
+        async with aclosing(attempt(walk, target)) as parts:
             async for part in parts:
                 if isinstance(part, Fault) and not walk.begun:
                     fault = part
                 else:
                     yield part
-        if fault is None or not fault.retryable:
+        if fault is None and not walk.asks_again:
             break
+        target = target if fault is None else next(targets, None) if fault.retryable else None
     for part in walk.pass_fault(fault) if fault else ():
         yield part
 
 
-async def attempt(walk: Walk, target: Target, number: int) -> AsyncGenerator[Part, None]:
+async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
     """Reserve, dispatch and send to one target; yield what may leave, and a Fault if it failed."""
     provider = walk.snapshot.providers[target.provider]
     request = walk.bounded(target)
     call = provider.encode(request, target)
-    await walk.books.reserve(target, number, call)
+    await walk.books.reserve(target, call)
     walk.starts()
-    gate = Gate(hold=walk.policies.holds_response)
+    gate = Gate(hold=walk.holds)
     end: End | Fault = ABANDONED
     try:
         async with walk.house.upstream.send(call) as reply:

@@ -39,6 +39,7 @@ LIKELY_OUTPUT = 256
 """Output tokens that a reply is expected to have, where targets are compared by price."""
 NOT_BILLED = frozenset({"connect_failed", "connect_timeout", "tls_failed", "dns_failed"})
 """Codes of faults that happened before the provider had the request."""
+MILLION = 1_000_000
 DEAR_TIERS = ("priority", "fast")
 """What a client can ask for that costs more. Of what costs less nobody knows beforehand whether it will be granted."""
 FREE = Cost(nanousd=0)
@@ -78,6 +79,14 @@ class Books:
         self._mode = tier if tier in DEAR_TIERS else ""
         self._prices, self._quotes = {}, {}
         self._input_bound = accounting.input_bound(request)
+
+    def rates(self, target: Target) -> tuple[int | None, int | None]:
+        """Return what a million tokens cost at a target, into it and out of it; None where no price is known."""
+        price = self.price(target)
+        if price is None:
+            return None, None
+        into, out = Usage(input_tokens=MILLION), Usage(output_tokens=MILLION)
+        return price.cost(into).nanousd, price.cost(out).nanousd
 
     def quote(self, target: Target) -> Quote:
         """Estimate what the call costs at a target, and the most it can cost (None: not known, or without a bound)."""
@@ -119,10 +128,10 @@ class Books:
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
-    async def reserve(self, target: Target, number: int, call: UpstreamCall) -> None:
+    async def reserve(self, target: Target, call: UpstreamCall) -> None:
         """Hold money under every limit and write DISPATCHED; return only when a crash can lose neither."""
         draft, limits = self._draft, self.limits
-        held = self._to_hold(target)
+        held, number = self._to_hold(target), len(draft.attempts) + 1
         pairs = [*self.counters(), *((limit.scope, limit.window) for limit in limits if limit.scope != ONE_CALL)]
         attempt = Attempt(
             number=number,
@@ -209,6 +218,8 @@ class Books:
         )
         if error != "abandoned":
             well = isinstance(end, End) or not end.retryable
+            if not error:
+                self._house.health.timed(attempt.target.alias, draft.ttft_ms)
             self._house.health.note(attempt.target.alias, well, draft.at_ms)
 
     def _estimate(self, end: End | Fault, replies: Sequence[Reply]) -> Usage:

@@ -16,6 +16,7 @@ from proxy.pipeline.scanning import written
 from proxy.policy import Globs
 from proxy.terms import (
     Approval,
+    Caller,
     Decision,
     Facts,
     Finding,
@@ -23,6 +24,7 @@ from proxy.terms import (
     Held,
     HeldState,
     Issued,
+    Level,
     Phase,
     Request,
     Session,
@@ -46,6 +48,7 @@ class Humans:
         self._draft = draft
         self._issued: list[Issued] = []
         self._labels: dict[str, None] = {}
+        self._level: Level | None = None
         self.headers: dict[str, str] = {}
         """What the reply's head says of a hand-off."""
         self._arguments: dict[str, str] = {}
@@ -144,12 +147,24 @@ class Humans:
         self._labels |= dict.fromkeys(labels)
         return tuple(dict.fromkeys((*self._draft.session.labels, *self._labels)))
 
+    def lower(self, level: Level) -> None:
+        """Let the agent do no more than this from the next call of the conversation on."""
+        known = self._draft.session.level
+        self._level = level if known is None or level.rank < known.rank else known
+
     def remember(self) -> None:
         """Queue what is new about the session, if anything is."""
         session, labels = self._draft.session, self.label(())
-        if self._issued or labels != session.labels:
-            issued = (*session.issued, *self._issued)[-REMEMBERED_CALLS:]
-            self._house.sessions.save(replace(session, issued=issued, labels=labels), self._house.clock.wall_ms())
+        issued = (*session.issued, *self._issued)[-REMEMBERED_CALLS:]
+        known = replace(session, issued=issued, labels=labels, level=self._level or session.level)
+        if known != session:
+            self._house.sessions.save(known, self._house.clock.wall_ms())
+
+
+def leveled(caller: Caller, *levels: Level | None) -> Caller:
+    """Return the caller at the lowest of its own level and these: nothing ever raises it."""
+    given = [caller.level, *(level for level in levels if level)]
+    return replace(caller, level=min(given, key=lambda level: level.rank))
 
 
 _AFTER: dict[HeldState, dict[str, Any]] = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from proxy.openai_json import canonical
 from proxy.policy import user_text
 from proxy.ports import Clock, Context, Guard
-from proxy.terms import Facts, GuardResult, Phase, ToolCall
+from proxy.terms import Facts, GuardResult, Json, Phase, ToolCall
 
 
 def scanned(
@@ -60,3 +61,8 @@ def _context(context: Context, phase: Phase, facts: Facts, results: Mapping[str,
 def written(call: ToolCall) -> str:
     """Return a call as its name and its arguments as canonical JSON; what is no JSON stays as it is."""
     return f"{call.name} {canonical(call.arguments)}"
+
+
+def rewritten(arguments: str, said: Mapping[str, Json]) -> str:
+    """Return a call's arguments as canonical JSON, with what a rule says in the place of some of them."""
+    return canonical(json.dumps({**json.loads(arguments), **said}))

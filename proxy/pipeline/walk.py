@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -12,12 +12,13 @@ from proxy.errors import BudgetExceeded, Denied, HandrailError, UpstreamError
 from proxy.gate import Gate
 from proxy.pipeline.books import UNBILLED, Books
 from proxy.pipeline.house import House
-from proxy.pipeline.humans import Humans
-from proxy.pipeline.scanning import scanned
+from proxy.pipeline.humans import Humans, leveled
+from proxy.pipeline.scanning import rewritten, scanned
 from proxy.policy import PolicySet
 from proxy.ports import Client, UpstreamReply
 from proxy.redaction import Restorer, Vault, apart, covered
 from proxy.terms import (
+    Candidate,
     Cover,
     Decision,
     Delta,
@@ -26,6 +27,7 @@ from proxy.terms import (
     Fault,
     Head,
     Headers,
+    Level,
     OnDeny,
     Phase,
     RawRequest,
@@ -37,11 +39,14 @@ from proxy.terms import (
     Target,
     Usage,
     Verdict,
+    Way,
 )
 
 Part: TypeAlias = Head | Delta | End | Fault
 
 PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "x-handrail-simulated")
+DRAFT_HEADER = "x-handrail-draft"
+"""On replies of an agent that may only assist: a human has to look at them."""
 PASSED_PREFIXES = ("openai-", "x-ratelimit-")
 
 
@@ -56,7 +61,12 @@ class Walk:
         self.books = Books(house, self.snapshot, self.draft, len(raw.body))
         self.humans = Humans(house, self.draft)
         self.dialect = self.snapshot.dialects[raw.path]
+        self.entered = False
+        """It is known who calls, and what for."""
         self.begun = False
+        self.asks_again = False
+        """The model was told of its calls, and is to answer once more."""
+        self.explained = False
         self.ended = False
         self.verdict = Verdict.ALLOW
         self.usage: Usage | None = None
@@ -88,13 +98,14 @@ class Walk:
         draft.session = await self._session()
         self.facts = Facts(
             at_ms=draft.at_ms,
-            caller=caller,
+            caller=leveled(caller, draft.session.level),
             request=request,
             session=draft.session,
             headers=self._visible(),
             results=conversation.results(request.messages, draft.session, draft.at_ms),
             labels=draft.session.labels,
         )
+        self.entered = True
         self.vault = Vault(self.house.vault_key, draft.session.id)
         if draft.session.escalation:
             raise Denied(self.humans.owned(draft.session))
@@ -131,12 +142,15 @@ class Walk:
         began = clock.monotonic_ms()
         decision = self.policies.decide(phase, facts, name)
         self.draft.policy_ms += clock.monotonic_ms() - began
-        self.draft.decisions.append(decision)
+        # What is said instead of what was is content: a record names it, and keeps none of it.
+        self.draft.decisions.append(replace(decision, rewrites=dict.fromkeys(decision.rewrites)))
         if decision.labels:
             self.facts = replace(self.facts, labels=self.humans.label(decision.labels))
+        if decision.level:
+            self.humans.lower(decision.level)
         if decision.verdict is not Verdict.REQUIRE_APPROVAL:
             self._weigh(decision)
-        dropped_only = phase is Phase.TOOL_CALL and decision.on_deny is OnDeny.REPLY
+        dropped_only = phase is Phase.TOOL_CALL and decision.on_deny is not OnDeny.ERROR
         if decision.verdict is Verdict.ESCALATE or (decision.verdict is Verdict.DENY and not dropped_only):
             raise Denied(decision)
         return decision
@@ -173,14 +187,35 @@ class Walk:
             self.books.take(self.request)
             self.facts = replace(self.facts, request=self.request)
         self._cover(decision)
+        if decision.rewrites:
+            self.request = self.dialect.with_settings(self.request, decision.rewrites)
+            self.books.take(self.request)
         self.books.limits = self.policies.limits(self.facts)
         self.draft.route = routing.choose(
             self.snapshot.table,
             self.request,
-            decision.way,
+            decision.way or self._way(),
             quote=self.books.quote,
             healthy=lambda alias: self.house.health.healthy(alias, self.draft.at_ms),
             input_tokens=len(self.raw.body) // 4,
+        )
+
+    def _way(self) -> Way | None:
+        """Ask the rules that know where the call can go, where no rule has routed it yet."""
+        if not self.policies.has(Phase.ROUTE):
+            return None
+        candidates = tuple(map(self._candidate, self.snapshot.table.targets.values()))
+        return self.check(Phase.ROUTE, facts=replace(self.facts, candidates=candidates)).way
+
+    def _candidate(self, target: Target) -> Candidate:
+        health = self.house.health
+        into, out = self.books.rates(target)
+        return Candidate(
+            target=target,
+            input_nanousd=into,
+            output_nanousd=out,
+            healthy=health.healthy(target.alias, self.draft.at_ms),
+            p50_ms=health.median_ms(target.alias),
         )
 
     def _cover(self, decision: Decision) -> None:
@@ -214,9 +249,14 @@ class Walk:
 
     # --- reply side -------------------------------------------------------------------------------------------------
 
+    @property
+    def holds(self) -> bool:
+        """Whether a reply waits until it is judged: for its own rules, or since the model may have to speak again."""
+        return self.policies.holds_response or (self.policies.explains and bool(self.request.tools))
+
     def starts(self) -> None:
         """Begin an attempt: what the one before used and ended with is not its own."""
-        self.usage, self.ended = None, False
+        self.usage, self.ended, self.asks_again = None, False, False
         self.restorer = Restorer(self.vault)
 
     def hears(self, reply: UpstreamReply) -> None:
@@ -273,6 +313,7 @@ class Walk:
                 "x-handrail-policy": self.snapshot.policies.digest,
                 "x-handrail-verdict": self.verdict,
                 **self.humans.headers,
+                **({DRAFT_HEADER: "true"} if self.entered and self.facts.caller.level is Level.ASSIST else {}),
             },
         )
 
@@ -289,23 +330,29 @@ class Walk:
         began = self.house.clock.monotonic_ms()
         drop: dict[tuple[int, int], str] = {}
         says: dict[int, str] = {}
+        arguments: dict[tuple[int, int], str] = {}
         replies = []
         for reply in gate.replies():
-            kept = await self._judge_calls(reply, drop)
+            kept = await self._judge_calls(reply, drop, arguments)
+            if self.asks_again:
+                return
             facts = replace(self.facts, response=kept)
             decision = self.check(Phase.RESPONSE, subject=str(reply.choice), facts=facts)
-            if decision.spans:
-                says[reply.choice] = text = covered(kept.text, self.vault.covers(decision.spans, kept.text))
+            if decision.spans or decision.rewrites:
+                text = str(decision.rewrites.get("text", kept.text))
+                says[reply.choice] = text = covered(text, self.vault.covers(decision.spans, text))
                 kept = replace(kept, text=text)
             replies.append(kept)
         self.draft.hold_ms = self.house.clock.monotonic_ms() - began
         self._completes(replies)
-        for part in self.release(gate.release(drop, says)):
+        for part in self.release(gate.release(drop, says, arguments)):
             yield part
         yield end
 
-    async def _judge_calls(self, reply: Reply, drop: dict[tuple[int, int], str]) -> Reply:
-        kept, said = [], ""
+    async def _judge_calls(
+        self, reply: Reply, drop: dict[tuple[int, int], str], arguments: dict[tuple[int, int], str]
+    ) -> Reply:
+        kept, said, told = [], "", dict[str, str]()
         for call in reply.tool_calls:
             facts = replace(self.facts, tool=call, response=reply)
             decision = self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
@@ -314,16 +361,35 @@ class Walk:
                 self._weigh(decision)
             elif decision.escalation:
                 await self.humans.hand_over(decision, facts, self.snapshot.find)
-            if decision.verdict in (Verdict.DENY, Verdict.REQUIRE_APPROVAL):
+            if decision.verdict in (Verdict.DENY, Verdict.REQUIRE_APPROVAL, Verdict.REPLACE):
                 drop[reply.choice, call.index] = decision.message
                 said = said or decision.message
-            else:
-                kept.append(call)
+                if decision.verdict is Verdict.DENY and decision.on_deny is OnDeny.EXPLAIN:
+                    told[call.id] = decision.message
+                continue
+            if decision.rewrites:
+                arguments[reply.choice, call.index] = rewritten(call.arguments, decision.rewrites)
+            kept.append(replace(call, arguments=arguments.get((reply.choice, call.index), call.arguments)))
+        if told and len(told) == len(reply.tool_calls):
+            self._explain(reply, told)
         if len(kept) == len(reply.tool_calls):
-            return reply
+            return replace(reply, tool_calls=tuple(kept))
         if kept:
             return replace(reply, tool_calls=tuple(kept))
         return replace(reply, tool_calls=(), finish_reason="stop", text=reply.text + said)
+
+    def _explain(self, reply: Reply, told: Mapping[str, str]) -> None:
+        """Tell the model why its calls were denied, and let it answer once more: what it says then is the reply. Where
+        that cannot be done, or was done before, the denial is said as any other."""
+        if self.explained or self.begun or self.request.choices > 1:
+            return
+        # The provider gets back what it said: placeholders, not the values that were put in their place.
+        calls = (replace(call, arguments=self.vault.hide(call.arguments)) for call in reply.tool_calls)
+        hidden = replace(reply, text=self.vault.hide(reply.text), tool_calls=tuple(calls))
+        results = {call_id: f"This call was not carried out. {message}" for call_id, message in told.items()}
+        if request := self.dialect.with_turn(self.request, hidden, results):
+            self.request, self.explained, self.asks_again = request, True, True
+            self.books.take(request)
 
     def _completes(self, replies: Sequence[Reply]) -> None:
         self.draft.ends(State.COMPLETE, 200)
@@ -389,6 +455,9 @@ class Walk:
             self.draft.ends(State.FAULT, 503, "abandoned")
         needed = dict.fromkeys(name for phase in Phase for name in self.policies.guards_needed(phase))
         exchange = self.draft.exchange(self.house.clock.monotonic_ms(), needed)
+        if self.entered and self.policies.has(Phase.POST):
+            self.check(Phase.POST, facts=replace(self.facts, outcome=recording.outcome(exchange)))
+            exchange = replace(exchange, decisions=tuple(self.draft.decisions))
         if self.draft.caller.principal:
             # What nobody authenticated for is counted, not recorded: strangers must not fill the disk.
             self.house.records.finish(exchange)

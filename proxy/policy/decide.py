@@ -18,7 +18,7 @@ from proxy.policy.facts import Maker
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, OnError, Rule
 from proxy.policy.tally import Tally
-from proxy.terms import Decision, Facts, Finding, Limit, Phase
+from proxy.terms import Decision, Facts, Finding, Limit, Mode, OnDeny, Phase
 
 KEPT_CALLERS = 1024
 """So many (agent, model, tenant) are remembered with the policies that apply to them."""
@@ -81,6 +81,13 @@ class PolicySet:
         checks = [check for units in self._units.values() for unit in units for check in unit.checks]
         self.holds_response = any(check.rule.hold for check in checks)
         """Some response rule may withhold or change a reply, so replies wait until they are judged."""
+        self.explains = any(
+            check.rule.on_deny is OnDeny.EXPLAIN
+            and check.rule.mode is Mode.ENFORCE
+            and check.rule.phase is Phase.TOOL_CALL
+            for check in checks
+        )
+        """Some rule wants the model to be told of a call that is denied, so nothing of a reply with calls may leave."""
         headers = {path[2] for paths in self._reads.values() for path in paths if path[:2] == ("request", "headers")}
         self.visible_headers = frozenset(headers)
         """Lower-cased names of the request headers that rules read; Facts.headers needs no others."""

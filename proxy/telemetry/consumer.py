@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import Metric as Family
 
 from proxy.errors import ConfigError
 from proxy.telemetry.log import log
-from proxy.telemetry.tallies import Asked, RuleCounts, Tallies
+from proxy.telemetry.tallies import Asked, RuleCounts, Tallies, alerts
 from proxy.terms import Exchange
 
 EVERY_S: Final = 0.2
@@ -115,6 +115,8 @@ class Telemetry:
     def _take(self, exchange: Exchange) -> None:
         try:
             self._tallies.add(exchange)
+            for decision in filter(alerts, exchange.decisions):
+                log("warning", "alert", decision=decision.id, rule=decision.rule, agent=exchange.caller.agent)
             if self._spans is not None:
                 self._spans.add(exchange)
         except Exception as error:  # noqa: BLE001  # a bug in counting one exchange must not end the counting of all

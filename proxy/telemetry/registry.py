@@ -42,6 +42,7 @@ METRICS: Final[dict[str, Metric]] = {
         _counter("requests_total", "Finished calls, by HTTP status class.", "agent", "state", "status"),
         _counter("decisions_total", "Decisions of policy.", "phase", "verdict"),
         _counter("rule_matches_total", "Rules that matched, in whichever mode.", "rule", "action", "mode"),
+        _counter("alerts_total", "Decisions that somebody wants to be told of.", "rule"),
         _counter("policy_errors_total", "Rules whose evaluation failed; their onError answered.", "rule"),
         _counter("guard_not_run_total", "Guards that a rule needed and that gave no result.", "guard", "reason"),
         _counter("budget_denied_total", "Calls refused because a spend limit had no room.", "agent"),

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.metrics_core import Metric as Family
 
 from proxy.telemetry.registry import METRICS, Metric
-from proxy.terms import Attempt, Decision, Exchange, GuardResult, Mode, RuleHit
+from proxy.terms import Attempt, Decision, Exchange, GuardResult, Mode, Obligation, RuleHit, Verdict
 
 OTHER: Final = "other"
 MOST_AGENTS: Final = 100
@@ -33,6 +33,11 @@ Asked = Mapping[str, Mapping[Labels, float]]
 
 
 _FAMILIES: Final = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+
+
+def alerts(decision: Decision) -> bool:
+    """Say whether somebody is to be told of a decision: a rule says so, or one failed after the reply."""
+    return decision.verdict is Verdict.ALERT or Obligation.ALERT in decision.obligations
 
 
 class RuleCounts(TypedDict):
@@ -109,6 +114,8 @@ class Tallies:
 
     def _decision(self, decision: Decision, at_ms: int) -> None:
         self.count("handrail_decisions_total", (decision.phase, decision.verdict))
+        if alerts(decision):
+            self.count("handrail_alerts_total", (self._rules.get(decision.rule),))
         for hit in decision.rules:
             self._rule(hit, at_ms)
 

@@ -17,6 +17,7 @@ from proxy import openai_json
 from proxy.errors import BadRequest
 from proxy.terms import Cover, Message, RawRequest, Request, ToolCall, ToolSpec
 from proxy.wire import strict
+from proxy.wire.chat_additions import with_settings, with_turn
 from proxy.wire.chat_edits import edited
 from proxy.wire.chat_replies import compose, cut, encode, error_body, fault_frame
 
@@ -29,7 +30,9 @@ __all__ = [
     "fault_frame",
     "strip_tools",
     "with_max_output",
+    "with_settings",
     "with_texts",
+    "with_turn",
 ]
 
 # What the lens reads of a body, and therefore the types it insists on. Everything else passes unread.

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.errors import ConfigError
 from proxy.telemetry import TelemetrySettings, open_telemetry
 from proxy.telemetry.consumer import SLICE, Telemetry
-from proxy.terms import Exchange, Verdict
+from proxy.terms import Exchange, Obligation, Verdict
 from tests.telemetry.samples import AT_MS, decision, exchange, hit
 from tests.telemetry.test_otlp import collector
 
@@ -182,3 +182,15 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_telemetry(TelemetrySettings(otlp_endpoint="http://127.0.0.1:1")),
     ):
         pass
+
+
+def test_an_alert_is_a_line_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever watches the log reads which rule alerts, of which agent, and where to look it up."""
+    telemetry = Telemetry(TelemetrySettings(), None)
+    telemetry.observe(exchange(decisions=(decision(rule="p/a@1", obligations=(Obligation.ALERT,)), decision())))
+
+    telemetry.drain()
+
+    lines = [line for line in capsys.readouterr().err.splitlines() if '"alert"' in line]
+    assert 1 == len(lines)
+    assert '"decision":"ex_1-request","rule":"p/a@1","agent":"refunds"' in lines[0]

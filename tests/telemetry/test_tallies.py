@@ -7,7 +7,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.telemetry.registry import METRICS
 from proxy.telemetry.tallies import MOST_AGENTS, MOST_RULES, MOST_SERIES, Labels, Names, Tallies
-from proxy.terms import Caller, Cost, Exchange, GuardResult, Level, Mode, Phase, State, Target, Usage, Verdict
+from proxy.terms import (
+    Caller,
+    Cost,
+    Decision,
+    Exchange,
+    GuardResult,
+    Level,
+    Mode,
+    Obligation,
+    Phase,
+    State,
+    Target,
+    Usage,
+    Verdict,
+)
 from tests.telemetry.samples import AT_MS, FAST, attempt, decision, exchange, hit
 
 ASKED: dict[str, dict[Labels, float]] = {
@@ -128,6 +142,16 @@ def test_rules_are_counted_by_what_they_did() -> None:
         },
         exchange(decisions=(made,)),
     )
+
+
+@pytest.mark.parametrize(
+    "told",
+    [decision(obligations=(Obligation.ALERT,), rule="p/a@1"), decision(Phase.POST, Verdict.ALERT, rule="p/a@1")],
+    ids=["a rule says so", "a rule failed after the reply"],
+)
+def test_alerts_are_counted_by_their_rule(told: Decision) -> None:
+    """What somebody wants to be told of has a metric of its own, whatever else was decided."""
+    check_counts({"handrail_alerts_total{rule=p/a@1}": 1}, exchange(decisions=(told,)))
 
 
 def test_a_rules_statistics_say_when_it_last_matched() -> None:
