@@ -53,6 +53,7 @@ class Tally:
         self._winner: RuleHit | None = None
         self._won: Check | None = None
         self._withheld: Escalation | None = None
+        self._called: RuleHit | None = None
         self._way: Way | None = None
         self._strip: dict[str, None] = {}
         self._annotations: dict[str, str] = {}
@@ -93,6 +94,8 @@ class Tally:
             self._rewrites |= outcome.rewrites
             self._obligations |= dict.fromkeys(check.rule.obligations)
             self._level = min(filter(None, (self._level, check.rule.level)), key=_RANK.__getitem__, default=None)
+            if hit.action is Verdict.ESCALATE and self._called is None:
+                self._called, self._withheld = hit, check.rule.escalation
             self._labels |= dict.fromkeys(check.rule.labels)
             if hit.action is Verdict.REDACT:
                 self._spans += outcome.spans
@@ -136,12 +139,13 @@ class Tally:
 
     def _message(self) -> str:
         """Return the text for the customer; a rule that failed has none of its own."""
-        winner = self._winner
-        if winner is None or self._verdict not in _SAFE:
+        # Where a human takes over, that is what the customer has to know, not why this call was turned down.
+        speaker = self._called if self._verdict is Verdict.DENY and self._called else self._winner
+        if speaker is None or self._verdict not in _SAFE:
             return ""
-        if winner.error:
+        if speaker.error:
             return ESCALATE_TEXT if self._escalation() else ERROR_TEXT
-        return winner.message or _SAFE[self._verdict]
+        return speaker.message or _SAFE[speaker.action]
 
 
 def _at_error(check: Check) -> Verdict:

@@ -257,11 +257,23 @@ def test_the_first_escalation_chooses_the_queue() -> None:
     assert Escalation(queue="gold") == decision.escalation
 
 
-def test_a_denial_hands_nothing_over() -> None:
-    """What is denied by a rule that speaks for itself does not wait for a human."""
-    decision = decided(policy(ESCALATE, DENY), facts())
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [pytest.param("Help comes.", "Help comes.", id="its own"), pytest.param("", ESCALATE_TEXT, id="none")],
+)
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_denial_silences_no_call_for_a_human(message: str, said: str, first: bool) -> None:
+    """What one rule denies and another escalates is denied, a human is called, and the customer reads that."""
+    calling = {**ESCALATE, **({"message": message} if message else {})}
 
-    assert (Verdict.DENY, None, "no") == (decision.verdict, decision.escalation, decision.message)
+    decision = decided(policy(*((calling, DENY) if first else (DENY, calling))), facts())
+
+    assert (Verdict.DENY, "deny", said) == (
+        decision.verdict,
+        str(decision.rules[-1 if first else 0].action),
+        decision.message,
+    )
+    assert Escalation(queue="gold") == decision.escalation
 
 
 def test_an_escalation_in_shadow_calls_nobody() -> None:
