@@ -11,6 +11,10 @@ class CelSyntaxError(Exception):
         self.column = column
 
 
+UNREADABLE = "unreadable"
+"""The kind of the error for facts that have two readings: `default()` does not take them for absent."""
+
+
 class CelError(Exception):
     """End an evaluation without a value; `kind` is stable for programs, the text is for people."""
 

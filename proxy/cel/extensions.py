@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .conversions import unreadable
-from .errors import Budget, CelError, no_overload
+from .errors import UNREADABLE, Budget, CelError, no_overload
 from .functions import Function
 from .logic import absorbed
 from .texts import require_text
@@ -20,11 +20,13 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 
 
 def _default(_: Budget, value: Callable[[], object], otherwise: Callable[[], object]) -> object:
-    """Return a value, or the other one where the first fails or is null."""
+    """Return a value, or the other one where the first fails or is null; what has two readings is not absent."""
     try:
         found = value()
     except Exception as error:  # noqa: BLE001  # what an expression absorbs is decided in one place
-        absorbed(error)
+        failure = absorbed(error)
+        if failure.kind == UNREADABLE:
+            raise failure from None
         return otherwise()
     return otherwise() if found is None else found
 

@@ -44,11 +44,57 @@ def parse(text: str, budget: cel.Budget) -> object:
 
 
 def parse_object(text: str, budget: cel.Budget) -> dict[str, object]:
-    """Return the arguments of a call; raise CelError unless they are one strict JSON object."""
-    value = parse(text, budget)
+    """Return the arguments of a call; raise CelError unless they are one strict JSON object that has one reading also
+    for tools that mind no letter case, as those in Go, or end strings at NUL, as those in C."""
+    try:
+        value = _plainly(parse(text, budget), "\\u0000" in text, budget)
+    except cel.CelError as error:
+        raise _unreadable(str(error), error.kind) from None
+    except RecursionError:
+        raise _unreadable("the arguments are nested too deeply", "budget") from None
     if isinstance(value, dict):
         return cast("dict[str, object]", value)
-    raise cel.CelError("invalid_argument", "the arguments are not a JSON object")
+    raise _unreadable("the arguments are not a JSON object")
+
+
+def _unreadable(message: str, kind: str = "") -> cel.CelError:
+    """Make the error that `default()` does not take for an absent value."""
+    return cel.CelError("budget" if kind == "budget" else cel.UNREADABLE, message)
+
+
+def _plainly(value: Any, check_nul: bool, budget: cel.Budget) -> object:
+    """Return a value whose objects have no two keys that differ in case only, and no text that ends at NUL in C."""
+    if type(value) is str and check_nul and "\0" in value:
+        raise cel.CelError(cel.UNREADABLE, "a text contains NUL, where some tools end it")
+    if type(value) is list:
+        budget.charge(2 * len(value))
+        return [_plainly(item, check_nul, budget) for item in value]
+    if type(value) is not dict:
+        return value
+    budget.charge(4 * len(value))
+    if len({key.casefold() for key in value}) < len(value):
+        raise cel.CelError(cel.UNREADABLE, "two keys differ in letter case only")
+    for key in value if check_nul else ():
+        _plainly(key, check_nul, budget)
+    return _Object((key, _plainly(item, check_nul, budget)) for key, item in value.items())
+
+
+class _Object(dict[str, object]):
+    """An object of arguments: that a key is absent cannot be told while it is there in another letter case."""
+
+    def __missing__(self, key: str) -> object:
+        self._spelt(key)
+        raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or self._spelt(key)
+
+    def _spelt(self, key: object) -> bool:
+        wanted = key.casefold() if isinstance(key, str) else key
+        for written in self:
+            if written.casefold() == wanted:
+                raise _unreadable(f"the arguments have the key {written!r}: tools differ in whether it is {key!r}")
+        return False
 
 
 class Arguments(Mapping[str, object]):

@@ -15,6 +15,9 @@ from proxy.errors import BadRequest
 
 DEPTH = 64
 
+_WRITTEN = frozenset({"content", "text", "refusal", "reasoning_content", "reasoning", "arguments", "input"})
+"""What people, models and tools write: it may hold NUL, and who stops there finds a part of what was judged."""
+
 _DECODE = msgspec.json.Decoder().decode
 _ENCODE = msgspec.json.Encoder().encode
 _PACK = msgspec.msgpack.Encoder().encode
@@ -22,7 +25,7 @@ _PACK = msgspec.msgpack.Encoder().encode
 
 def read(body: bytes) -> dict[str, Any]:
     """Return the object in `body`; raise BadRequest unless it is UTF-8 without BOM, at most 64 levels deep, has no key
-    twice, no lone surrogate, and only numbers that a 64-bit integer or a finite double holds."""
+    twice, no lone surrogate, NUL only in texts, and only numbers that a 64-bit integer or a finite double holds."""
     try:
         tree = _DECODE(body)
         if body.count(b"[") + body.count(b"{") > DEPTH:
@@ -37,6 +40,8 @@ def read(body: bytes) -> dict[str, Any]:
     if type(tree) is not dict:
         raise BadRequest("The body must be a JSON object.", code="invalid_json")
     _check_keys(body, tree)
+    if b"\\u0000" in body:
+        _check_nul(tree, written=False)
     return tree
 
 
@@ -74,6 +79,19 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> None:
         if key in seen:
             raise BadRequest(f"The key {key!r} appears twice in one object.", code="duplicate_key", param=key)
         seen.add(key)
+
+
+def _check_nul(node: Any, *, written: bool) -> None:
+    """Refuse NUL in keys and names: parsers in C end a string there, and so find another one."""
+    if type(node) is dict:
+        for key, child in node.items():
+            _check_nul(key, written=False)
+            _check_nul(child, written=key in _WRITTEN)
+    elif type(node) is list:
+        for child in node:
+            _check_nul(child, written=written)
+    elif type(node) is str and "\0" in node and not written:
+        raise BadRequest("The body has NUL in a key or a name, where some parsers end it.", code="invalid_json")
 
 
 def _too_deep() -> BadRequest:

@@ -32,6 +32,18 @@ def test_values(expression: str, value: object) -> None:
     assert exactly(value) == exactly(run(expression, {"x": {"a": 1, "n": None}}))
 
 
+class TwoReadings(dict[str, object]):
+    """A map of which nobody can say what it holds."""
+
+    def __getitem__(self, key: str) -> object:
+        raise cel.CelError(cel.UNREADABLE, key)
+
+
+def test_what_has_two_readings_is_not_absent() -> None:
+    """A default would hide it from the rule that asks, and somebody else would read it."""
+    assert cel.UNREADABLE == failure("default(x.a, 5)", {"x": TwoReadings()})
+
+
 @pytest.mark.parametrize(
     ("expression", "kind"),
     [

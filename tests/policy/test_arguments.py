@@ -49,6 +49,10 @@ def checked(arguments: dict[str, Any], schema: Json) -> bool:
         pytest.param('{"a": 1e999}', id="infinite"),
         pytest.param('{"a": 99999999999999999999}', id="over 64 bits"),
         pytest.param('{"a": "\\ud800"}', id="lone surrogate"),
+        pytest.param('{"a": 1, "A": 2}', id="keys that differ in case"),
+        pytest.param('{"a": [{"\\u212a": 1, "k": 2}]}', id="keys that differ in case, inside"),
+        pytest.param('{"a\\u0000": 1}', id="NUL in a key"),
+        pytest.param('{"a": ["b\\u0000c"]}', id="NUL in a text"),
         pytest.param("[]", id="a list"),
         pytest.param('"x"', id="a text"),
         pytest.param("", id="nothing"),
@@ -57,9 +61,44 @@ def checked(arguments: dict[str, Any], schema: Json) -> bool:
     ],
 )
 def test_what_two_readers_could_read_differently_is_not_read(text: str) -> None:
-    """Arguments are one strict JSON object, or an error."""
-    with pytest.raises(cel.CelError):
+    """Arguments are one strict JSON object, or an error that nothing takes for an absent value."""
+    with pytest.raises(cel.CelError) as caught:
         parse_object(text, budget())
+    assert caught.value.kind in (cel.UNREADABLE, "budget")
+
+
+def test_nesting_that_only_json_takes_is_an_error() -> None:
+    """Arguments that the parser reads, though deeper than can be looked through, are not read."""
+    deep = '{"a":' * 700 + "1" + "}" * 700
+
+    with pytest.raises(cel.CelError, match="nested too deeply"):
+        parse_object(deep, budget())
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        pytest.param("args.To", "ok", id="as written"),
+        pytest.param("has(args.To) && !has(args.other) && !('other' in args) && !(1 in args)", True, id="presence"),
+        pytest.param("args.to", cel.UNREADABLE, id="in another case"),
+        pytest.param("args['to']", cel.UNREADABLE, id="by index"),
+        pytest.param("has(args.to)", cel.UNREADABLE, id="presence in another case"),
+        pytest.param("default(args.to, 'none')", cel.UNREADABLE, id="no default"),
+        pytest.param("default(args.other, 'none')", "none", id="a default"),
+        pytest.param("args.inner.a", cel.UNREADABLE, id="inside"),
+        pytest.param("args.other", "no_such_field", id="absent"),
+        pytest.param("args.list[0] == 'a\\\\u0000'", True, id="no NUL"),
+    ],
+)
+def test_a_key_in_another_case_is_not_absent(expression: str, expected: object) -> None:
+    """Tools differ in whether they take `To` for `to`: a rule that asks for the one and meets the other fails."""
+    known = {"args": parse_object('{"To": "ok", "inner": {"A": 1}, "list": ["a\\\\u0000"]}', budget())}
+    try:
+        found = cel.compile(expression).evaluate(known, cel.Budget(1000))
+    except cel.CelError as error:
+        found = error.kind
+
+    assert expected == found
 
 
 def test_arguments_are_parsed_on_first_reading_and_once() -> None:
