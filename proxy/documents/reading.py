@@ -8,6 +8,7 @@ In: a Source. Out: Texts. Never: a file.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -100,6 +101,19 @@ def meant(wrong: str, known: Iterable[str]) -> str:
 
 def read(source: Source, problems: Problems) -> list[Text]:
     """Return the file's documents that can be read; what cannot goes on the list."""
+    texts, found = _read(source)
+    problems.found += [problem for problem in found if problem not in problems.found]
+    return list(texts)
+
+
+@functools.lru_cache(maxsize=128)
+def _read(source: Source) -> tuple[tuple[Text, ...], tuple[str, ...]]:
+    """Read a file once: YAML is the dear half of a reload, and of many files few have changed."""
+    problems = Problems()
+    return tuple(_texts(source, problems)), tuple(problems.found)
+
+
+def _texts(source: Source, problems: Problems) -> list[Text]:
     try:
         nodes = list(yaml.compose_all(source.text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:

@@ -39,6 +39,20 @@ def test_values_are_those_of_the_core_schema(yaml: str, value: object) -> None:
     assert ([] if value is None else [value], []) == ([text.value for text in found], problems)
 
 
+@pytest.mark.parametrize("yaml", ["a: 1", "a: [1"])
+def test_a_file_that_is_read_again_says_the_same(yaml: str) -> None:
+    """What did not change is not read twice, and every reader is told all that is wrong with it."""
+    assert texts(yaml) == texts(yaml)
+
+
+def test_a_reader_owns_its_list() -> None:
+    """One reader's list of documents is no other's."""
+    found, _ = texts("a: 1\n---\na: 2\n")
+    found.clear()
+
+    assert 2 == len(texts("a: 1\n---\na: 2\n")[0])
+
+
 def test_a_file_may_hold_several_documents() -> None:
     """Each document of a file is read, and knows its own lines."""
     found, problems = texts("a: 1\n---\na: 2\n")
