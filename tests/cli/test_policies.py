@@ -22,6 +22,7 @@ apiVersion: handrail.dev/v1alpha1
 kind: AgentPolicyTest
 spec:
   policies: [policy.yaml]
+  defaults: {request: {tools: [refund]}}
   cases:
     - {name: over the cap, phase: tool_call, given: {tool: {name: refund, args: {usd: 99}}}, expect: {verdict: VERDICT}}
 """
@@ -100,7 +101,7 @@ def test_check_runs_the_gates(pack: Path, capsys: pytest.CaptureFixture[str]) ->
     (pack / "pack" / "tests.yaml").write_text(gate)
 
     assert 2 == main(["check"])
-    assert "pack/tests.yaml:7:7: the gate `over the cap` fails: verdict: expected" in capsys.readouterr().err
+    assert "pack/tests.yaml:8:7: the gate `over the cap` fails: verdict: expected" in capsys.readouterr().err
 
 
 def test_passing_tests(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
