@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from proxy.documents import Source
@@ -128,7 +129,7 @@ class Grounding:
 
     name = "grounding"
     version = "2"
-    labels = (MONEY, DATE, ORDER_ID, LINK, EMAIL, PERCENTAGE, STATUS)
+    labels: tuple[str, ...] = (MONEY, DATE, ORDER_ID, LINK, EMAIL, PERCENTAGE, STATUS)
     context = Context.EVIDENCE
     lookbehind = 0
     lookahead = 0
@@ -219,7 +220,7 @@ def _claims(text: str) -> list[Claim]:
     for label, patterns, value in _KINDS if _DIGIT.search(plain) else _WORDS:
         for pattern in patterns:
             spans = []
-            for match in pattern.finditer(plain):
+            for match in islice(pattern.finditer(plain), MOST_CLAIMS + 1):
                 start = match.start()
                 end = start + len(_bare(match[0]))
                 spans.append((start, end))

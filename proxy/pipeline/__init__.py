@@ -24,8 +24,8 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
     walk = Walk(house, raw)
     try:
         await walk.enter()
-        walk.check_results()
-        walk.choose(walk.check(Phase.REQUEST))
+        await walk.check_results()
+        walk.choose(await walk.check(Phase.REQUEST))
         async with aclosing(relay(walk)) as parts:
             async for part in parts:
                 yield part

@@ -1,37 +1,135 @@
-"""Owns running guards over the texts of a phase: each is given what it asks for, and its failure is kept as a fact."""
+"""Owns running guards over the texts of a phase: each is given what it asks for, and its failure is kept as a fact.
+
+Guards run on the loop that serves everyone, so a long text is scanned in pieces and others get their turn in between:
+pieces of the text for a guard that looks for stretches, batches of the evidence for one that asks whether any supports
+a claim. Nothing is left out: what cannot be scanned whole is an error, and follows the rule's onError.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
+from msgspec.structs import replace
+
+from proxy.errors import HandrailError, TooLarge
 from proxy.openai_json import canonical
 from proxy.policy import user_text
 from proxy.ports import Clock, Context, Guard
-from proxy.terms import Facts, GuardResult, Json, Phase, ToolCall
+from proxy.terms import Facts, Finding, GuardResult, Json, Phase, ToolCall
+
+PIECE = 4096
+"""Characters of a text that are scanned in one go, and what overlaps with the next piece besides: some milliseconds of
+any guard, whatever they are (bench/guard_cost.py)."""
+BATCH = 16_384
+"""Characters of evidence that a claim is held against in one go."""
+TURN_MS = 5.0
+"""After so long others get their turn."""
+MOST_FINDINGS = 10_000
+"""More in one text are no findings but an attack on whoever reads them."""
+CUTS = ("\n", '",', "},", ", ", " ")
+"""Where a long evidence text is cut, best first: behind what parts sentences or fields, never in a value."""
 
 
-def scanned(
-    guards: Mapping[str, Guard], names: Sequence[str], phase: Phase, facts: Facts, clock: Clock
-) -> dict[str, GuardResult]:
-    """Return what each of these guards says at a phase; those that weigh the others' signals come last."""
-    results: dict[str, GuardResult] = {}
-    for name in sorted(names, key=lambda name: (guards[name].context is Context.SIGNALS, name)):
-        guard = guards[name]
-        results[name] = _scan(
-            guard, _text(guard.context, phase, facts), _context(guard.context, phase, facts, results), clock
-        )
-    return results
+class Scanner:
+    """Runs the guards of one walk."""
+
+    def __init__(self, guards: Mapping[str, Guard], clock: Clock, pause: Callable[[float], Awaitable[None]]) -> None:
+        self._guards = guards
+        self._clock = clock
+        self._pause = pause
+        self._since = clock.monotonic_ms()
+
+    async def scan(self, names: Sequence[str], phase: Phase, facts: Facts) -> dict[str, GuardResult]:
+        """Return what each of these guards says at a phase; those that weigh the others' signals come last."""
+        results: dict[str, GuardResult] = {}
+        for name in sorted(names, key=lambda name: (self._guards[name].context is Context.SIGNALS, name)):
+            guard = self._guards[name]
+            text, context = _text(guard.context, phase, facts), _context(guard.context, phase, facts, results)
+            if guard.context is Context.CALLS:
+                context = [call async for call in self._calls(facts)]
+            results[name] = await self._result(guard, text, context)
+        return results
+
+    async def rest(self) -> None:
+        """Let others have their turn, if the last one is some milliseconds ago."""
+        if self._clock.monotonic_ms() - self._since >= TURN_MS:
+            await self._pause(0)
+            self._since = self._clock.monotonic_ms()
+
+    async def _result(self, guard: Guard, text: str, context: Sequence[str]) -> GuardResult:
+        findings, error, took = list[Finding](), "", 0.0
+        began = self._clock.monotonic_ms()
+        try:
+            for known in _pieces(guard, text, context) if guard.lookahead else _batches(guard, text, context):
+                findings = known
+                took += self._clock.monotonic_ms() - began
+                await self.rest()
+                began = self._clock.monotonic_ms()
+        except Exception as failure:  # noqa: BLE001 a guard is a plug-in: whatever it raises follows the rule's onError
+            findings, error = [], failure.code if isinstance(failure, HandrailError) else type(failure).__name__
+        return GuardResult(name=guard.name, version=guard.version, findings=tuple(findings), error=error, ms=took)
+
+    async def _calls(self, facts: Facts) -> AsyncIterator[str]:
+        for message in facts.request.messages:
+            for call in message.tool_calls:
+                yield written(call)
+                await self.rest()
 
 
-def _scan(guard: Guard, text: str, context: Sequence[str], clock: Clock) -> GuardResult:
-    began = clock.monotonic_ms()
-    try:
-        findings, error = tuple(guard.scan(text, context)), ""
-    except Exception as failure:  # noqa: BLE001 a guard is a plug-in: whatever it raises follows the rule's onError
-        findings, error = (), type(failure).__name__
-    took = clock.monotonic_ms() - began
-    return GuardResult(name=guard.name, version=guard.version, findings=findings, error=error, ms=took)
+def _pieces(guard: Guard, text: str, context: Sequence[str]) -> Iterator[list[Finding]]:
+    """Scan a text piece by piece; yield what was found so far. A find belongs to the first piece that has it whole, and
+    the next one does not find its rest again."""
+    found, reached = list[Finding](), dict[str, int]()
+    for start in range(0, max(1, len(text) - guard.lookahead), PIECE):
+        begin, end = max(0, start - guard.lookbehind), start + PIECE + guard.lookahead
+        ends = dict(reached)
+        for finding in guard.scan(text[begin:end], context):
+            at, stop = finding.start + begin, finding.end + begin
+            if stop == end < len(text) and at < start + PIECE:
+                raise TooLarge(f"{guard.name} found something longer than it can tell.", code="too_long")
+            if stop > start and at >= reached.get(finding.label, 0) and (at < start + PIECE or end >= len(text)):
+                ends[finding.label] = max(stop, ends.get(finding.label, 0))
+                found.append(replace(finding, start=at, end=stop) if begin else finding)
+        reached = ends
+        if len(found) > MOST_FINDINGS:
+            raise TooLarge(f"{guard.name} found more than {MOST_FINDINGS} things.", code="too_many")
+        yield found
+
+
+def _batches(guard: Guard, text: str, context: Sequence[str]) -> Iterator[list[Finding]]:
+    """Scan a whole text beside one batch of evidence after another: what one of them supports is no finding."""
+    batches = _batched(context) if guard.context is Context.EVIDENCE else iter([context])
+    left = guard.scan(text, next(batches, ()))
+    yield left
+    for batch in batches if left else ():
+        unsupported = set(guard.scan(text, batch))
+        left = [finding for finding in left if finding in unsupported]
+        yield left
+
+
+def _batched(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield texts together until they are too long; longer ones are cut."""
+    batch, size = list[str](), 0
+    for text in texts:
+        for part in _parts(text):
+            if batch and size + len(part) > BATCH:
+                yield batch
+                batch, size = [], 0
+            batch.append(part)
+            size += len(part)
+    if batch:
+        yield batch
+
+
+def _parts(text: str) -> Iterator[str]:
+    start = 0
+    while len(text) - start > BATCH:
+        places = ((text.rfind(cut, start + BATCH // 2, start + BATCH), len(cut)) for cut in CUTS)
+        end = next((at + size for at, size in places if at >= 0), start + BATCH)
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def _text(context: Context, phase: Phase, facts: Facts) -> str:
@@ -49,11 +147,9 @@ def _context(context: Context, phase: Phase, facts: Facts, results: Mapping[str,
         return [
             f"{result.name} {found.label} {found.score}" for result in results.values() for found in result.findings
         ]
-    if context is Context.CALLS:
-        return [written(call) for message in facts.request.messages for call in message.tool_calls]
     if context is Context.EVIDENCE:
         return [message.text for message in facts.request.messages if message.role in ("tool", "user")]
-    if phase is Phase.REQUEST:
+    if context is Context.SAID and phase is Phase.REQUEST:
         return [message.text for message in facts.request.messages if message.role == "user"][:-1]
     return []
 

@@ -13,7 +13,7 @@ from proxy.gate import Gate
 from proxy.pipeline.books import UNBILLED, Books
 from proxy.pipeline.house import House
 from proxy.pipeline.humans import Humans, leveled
-from proxy.pipeline.scanning import rewritten, scanned
+from proxy.pipeline.scanning import Scanner, rewritten
 from proxy.policy import PolicySet
 from proxy.ports import Client, UpstreamReply
 from proxy.redaction import Restorer, Vault, apart, covered
@@ -60,6 +60,7 @@ class Walk:
         self.draft = recording.Draft(house.ids.new("ex"), raw.path, house.clock.wall_ms(), house.clock.monotonic_ms())
         self.books = Books(house, self.snapshot, self.draft, len(raw.body))
         self.humans = Humans(house, self.draft)
+        self.scanner = Scanner(self.snapshot.guards, house.clock, house.pause)
         self.dialect = self.snapshot.dialects[raw.path]
         self.entered = False
         """It is known who calls, and what for."""
@@ -128,8 +129,16 @@ class Walk:
 
     # --- policy -----------------------------------------------------------------------------------------------------
 
-    def check(self, phase: Phase, *, subject: str = "", facts: Facts | None = None) -> Decision:
-        """Run the guards that this phase's rules read, then ask policy; put the decision on record.
+    async def check(self, phase: Phase, *, subject: str = "", facts: Facts | None = None) -> Decision:
+        """Run the guards that this phase's rules read, then decide as `decide` does."""
+        facts = facts or self.facts
+        if self.policies.has(phase):
+            await self.scanner.rest()
+            facts = await self._guarded(phase, facts)
+        return self.decide(phase, facts, subject)
+
+    def decide(self, phase: Phase, facts: Facts, subject: str = "") -> Decision:
+        """Ask policy and put the decision on record.
 
         Raises Denied where nothing may go on. A tool call that is denied or has to wait is only taken out of the reply,
         unless its rule says `onDeny: error`.
@@ -138,7 +147,6 @@ class Walk:
         name = f"{self.draft.id}-{phase}{subject}"
         if not self.policies.has(phase):
             return Decision(id=name, phase=phase, verdict=Verdict.ALLOW)
-        facts = self._guarded(phase, facts or self.facts)
         began = clock.monotonic_ms()
         decision = self.policies.decide(phase, facts, name)
         self.draft.policy_ms += clock.monotonic_ms() - began
@@ -159,22 +167,22 @@ class Walk:
         if decision.verdict.weight > self.verdict.weight:
             self.verdict = decision.verdict
 
-    def _guarded(self, phase: Phase, facts: Facts) -> Facts:
+    async def _guarded(self, phase: Phase, facts: Facts) -> Facts:
         names = self.policies.guards_needed(phase)
         if not names:
             return facts
-        results = scanned(self.snapshot.guards, names, phase, facts, self.house.clock)
+        results = await self.scanner.scan(names, phase, facts)
         self.draft.guards.update(results)
         self.draft.guard_ms += sum(result.ms for result in results.values())
         return replace(facts, guards=results)
 
-    def check_results(self) -> None:
+    async def check_results(self) -> None:
         """Judge every tool result of the request, each time: the history is the agent's own claim."""
         if not self.policies.has(Phase.TOOL_RESULT):
             return
         for result in self.facts.results:
             facts = replace(self.facts, result=result)
-            decision = self.check(Phase.TOOL_RESULT, subject=str(result.message), facts=facts)
+            decision = await self.check(Phase.TOOL_RESULT, subject=str(result.message), facts=facts)
             if decision.spans:
                 self.covers[result.message] = self.vault.covers(decision.spans, result.text)
 
@@ -205,7 +213,7 @@ class Walk:
         if not self.policies.has(Phase.ROUTE):
             return None
         candidates = tuple(map(self._candidate, self.snapshot.table.targets.values()))
-        return self.check(Phase.ROUTE, facts=replace(self.facts, candidates=candidates)).way
+        return self.decide(Phase.ROUTE, replace(self.facts, candidates=candidates)).way
 
     def _candidate(self, target: Target) -> Candidate:
         health = self.house.health
@@ -337,7 +345,7 @@ class Walk:
             if self.asks_again:
                 return
             facts = replace(self.facts, response=kept)
-            decision = self.check(Phase.RESPONSE, subject=str(reply.choice), facts=facts)
+            decision = await self.check(Phase.RESPONSE, subject=str(reply.choice), facts=facts)
             if decision.spans or decision.rewrites:
                 text = str(decision.rewrites.get("text", kept.text))
                 says[reply.choice] = text = covered(text, self.vault.covers(decision.spans, text))
@@ -355,7 +363,7 @@ class Walk:
         kept, said, told = [], "", dict[str, str]()
         for call in reply.tool_calls:
             facts = replace(self.facts, tool=call, response=reply)
-            decision = self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
+            decision = await self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
             if decision.verdict is Verdict.REQUIRE_APPROVAL:
                 decision = await self.humans.asked(decision, call, self.facts)
                 self._weigh(decision)
@@ -456,7 +464,7 @@ class Walk:
         needed = dict.fromkeys(name for phase in Phase for name in self.policies.guards_needed(phase))
         exchange = self.draft.exchange(self.house.clock.monotonic_ms(), needed)
         if self.entered and self.policies.has(Phase.POST):
-            self.check(Phase.POST, facts=replace(self.facts, outcome=recording.outcome(exchange)))
+            self.decide(Phase.POST, replace(self.facts, outcome=recording.outcome(exchange)))
             exchange = replace(exchange, decisions=tuple(self.draft.decisions))
         if self.draft.caller.principal:
             # What nobody authenticated for is counted, not recorded: strangers must not fill the disk.
