@@ -22,7 +22,7 @@ apiVersion: handrail.dev/v1alpha1
 kind: AgentPolicyTest
 spec:
   policies: [policy.yaml]
-  defaults: {request: {tools: [refund]}}
+  defaults: {request: {tools: [{name: refund, schema: {}}]}}
   cases:
     - {name: over the cap, phase: tool_call, given: {tool: {name: refund, args: {usd: 99}}}, expect: {verdict: VERDICT}}
 """
