@@ -18,25 +18,29 @@ from proxy.policy.patterns import compiled
 from proxy.policy.rule import nanousd
 from proxy.terms import (
     Caller,
+    Candidate,
     Facts,
     Finding,
     GuardResult,
     Json,
     Level,
     Message,
+    Outcome,
     Phase,
     Reply,
     Request,
     Result,
     Session,
     Spend,
+    Target,
     ToolCall,
     ToolSpec,
     Totals,
+    Usage,
 )
 
 NOW = "2026-01-05T10:00:00Z"
-AGENT, MODEL, PRINCIPAL, SESSION = "agent", "model", "tester", "conversation"
+AGENT, MODEL, PROVIDER, PRINCIPAL, SESSION = "agent", "model", "provider", "tester", "conversation"
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +143,8 @@ def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
         spend=_spend(mocks.get("spend", {})),
         tool=_call(given["tool"], 0) if "tool" in given else None,
         response=_reply(given["response"]) if "response" in given else None,
+        candidates=tuple(map(_candidate, given.get("candidates", ()))),
+        outcome=_outcome(given),
     )
 
 
@@ -224,6 +230,33 @@ def _reply(given: Mapping[str, Any]) -> Reply:
         tool_calls=tuple(_call(call, number) for number, call in calls),
         finish_reason=given.get("finish_reason", "stop"),
         **texts,
+    )
+
+
+def _candidate(given: Mapping[str, Any]) -> Candidate:
+    alias = given["model"]
+    return Candidate(
+        target=Target(
+            alias=alias,
+            provider=given.get("provider", PROVIDER),
+            model=alias,
+            tags=tuple(given.get("tags", ())),
+            context=given.get("context", 0),
+        ),
+        input_nanousd=_nano(given.get("in_usd_m")),
+        output_nanousd=_nano(given.get("out_usd_m")),
+        healthy=given.get("healthy", True),
+        p50_ms=given.get("p50_ms"),
+    )
+
+
+def _outcome(given: Mapping[str, Any]) -> Outcome:
+    usage, latency = given.get("usage", {}), given.get("latency", {})
+    return Outcome(
+        usage=Usage(**{f"{name}_tokens": tokens for name, tokens in usage.items()}),
+        nanousd=_nano(given.get("cost", {}).get("usd")),
+        status=200,
+        **{f"{name}_ms": latency.get(f"{name}_ms", 0.0) for name in ("ttft", "total", "guard")},
     )
 
 

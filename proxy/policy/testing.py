@@ -159,6 +159,9 @@ def _wrong(expect: Mapping[str, Any], decision: Decision) -> Iterator[str]:
         "annotations": dict(decision.annotations),
         "redactions": sorted({span.kind for span in decision.spans}),
         "labels": sorted(decision.labels),
+        "rewrites": dict(decision.rewrites),
+        "level": str(decision.level or ""),
+        "obligations": sorted(map(str, decision.obligations)),
         "queue": decision.escalation.queue if decision.escalation else "",
         "shadowVerdict": str(decision.shadow_verdict),
     }

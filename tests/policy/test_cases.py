@@ -9,7 +9,7 @@ import pytest
 
 from proxy.documents import Problems, Source, read
 from proxy.policy.cases import Case, cases, merged
-from proxy.terms import Facts, Finding, Level, Phase, Result, ToolSpec
+from proxy.terms import Candidate, Facts, Finding, Level, Outcome, Phase, Result, Target, ToolSpec, Usage
 
 AT_MS = 1_767_607_200_000
 
@@ -264,3 +264,36 @@ def test_what_is_known_of_a_conversation_and_its_caller_is_given() -> None:
     assert (("pii",), True) == (facts.labels, facts.session.escalation != "")
     assert {"tier": "gold", "roles": "lead,eu", "team": "a"} == facts.caller.claims
     assert "" == known({"given": {"conversation": {"escalated": False}}}).session.escalation
+
+
+def test_a_case_gives_candidates() -> None:
+    """What is not said of one is not known; it is healthy."""
+    facts = known({"given": {"candidates": [{"model": "m"}, {"model": "n", "healthy": False, "in_usd_m": 0.25}]}})
+
+    first = Candidate(target=Target(alias="m", provider="provider", model="m"))
+    second = Candidate(
+        target=Target(alias="n", provider="provider", model="n"), input_nanousd=250_000_000, healthy=False
+    )
+    assert (first, second) == facts.candidates
+
+
+def test_a_case_says_all_of_a_candidate() -> None:
+    """Provider, tags, context and its usual time to the first byte."""
+    given = {"model": "m", "provider": "p", "tags": ["fast"], "context": 9, "out_usd_m": 2, "p50_ms": 7.5}
+
+    (candidate,) = known({"given": {"candidates": [given]}}).candidates
+
+    target = Target(alias="m", provider="p", model="m", tags=("fast",), context=9)
+    assert Candidate(target=target, output_nanousd=2 * 10**9, p50_ms=7.5) == candidate
+
+
+def test_a_case_gives_what_came_of_a_call() -> None:
+    """Tokens, money and times; money that is not said is not known."""
+    given = {"usage": {"input": 1, "output": 2, "cache_read": 3, "reasoning": 4}, "latency": {"ttft_ms": 5}}
+
+    facts = known({"phase": "post", "given": given})
+    paid = known({"phase": "post", "given": {"cost": {"usd": 0.5}, "latency": {"total_ms": 6, "guard_ms": 7}}})
+
+    usage = Usage(input_tokens=1, output_tokens=2, cache_read_tokens=3, reasoning_tokens=4)
+    assert Outcome(usage=usage, nanousd=None, status=200, ttft_ms=5, total_ms=0, guard_ms=0) == facts.outcome
+    assert Outcome(usage=Usage(), nanousd=5 * 10**8, status=200, ttft_ms=0, total_ms=6, guard_ms=7) == paid.outcome

@@ -183,7 +183,7 @@ def test_cases_of_several_files_prove_together() -> None:
         pytest.param(written(), "t.yaml:1:71: `cases` must not be empty", id="zero cases"),
         pytest.param(
             written({"expect": {"verdict": "dney"}}),
-            "t.yaml:1:129: `verdict` is `dney`, not one of allow, label, annotate, route, strip_tools, re",
+            "t.yaml:1:129: `verdict` is `dney`, not one of allow, record, label, annotate, alert, level",
             id="an unknown verdict",
         ),
         pytest.param(
@@ -334,3 +334,53 @@ def test_nothing_to_redact_is_expected_as_well() -> None:
     report = ran(REDACTING, saying("hello", verdict="label", redactions=[], queue=""))
 
     assert report.passed
+
+
+ACTING = "\n".join(
+    (
+        "  rules:",
+        "    - {id: r, phase: request, action: rewrite, when: 'true', rewrite: {max_tokens: '7'}, "
+        "obligations: [alert]}",
+        "    - {id: l, phase: post, action: level, when: cost.usd > 1.0, level: assist}",
+        "    - {id: c, phase: route, action: route, when: 'candidates.exists(c, c.healthy)', to: cheap}",
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("phase", "given", "expect", "wrong"),
+    [
+        pytest.param("request", {}, {"verdict": "rewrite", "rewrites": {"max_tokens": 7}}, (), id="rewritten"),
+        pytest.param(
+            "request",
+            {},
+            {"verdict": "rewrite", "rewrites": {"max_tokens": 8}},
+            ("rewrites: expected {'max_tokens': 8}, got {'max_tokens': 7}",),
+            id="not rewritten so",
+        ),
+        pytest.param("request", {}, {"verdict": "rewrite", "obligations": ["alert"]}, (), id="obliged"),
+        pytest.param(
+            "request",
+            {},
+            {"verdict": "rewrite", "obligations": ["record"]},
+            ("obligations: expected ['record'], got ['alert']",),
+            id="not obliged so",
+        ),
+        pytest.param("post", {"cost": {"usd": 2}}, {"verdict": "level", "level": "assist"}, (), id="lowered"),
+        pytest.param(
+            "post",
+            {"cost": {"usd": 1}},
+            {"verdict": "allow", "level": "assist"},
+            ("level: expected assist, got nothing",),
+            id="not lowered",
+        ),
+        pytest.param("route", {"candidates": [{"model": "m"}]}, {"verdict": "route", "to": "cheap"}, (), id="routed"),
+    ],
+)
+def test_a_case_says_what_else_a_rule_does(
+    phase: str, given: dict[str, Any], expect: dict[str, Any], wrong: tuple[str, ...]
+) -> None:
+    """What is rewritten, what it obliges to, what the agent is lowered to, and where the candidates lead."""
+    (result,) = ran(ACTING, {"phase": phase, "given": given, "expect": expect}).results
+
+    assert wrong == result.wrong
