@@ -26,6 +26,7 @@ from tests.walking import CONFIG, Walked, compiled
 
 ROOT = Path(__file__).resolve().parent.parent
 HINDERS = frozenset((Verdict.DENY, Verdict.ESCALATE, Verdict.REQUIRE_APPROVAL, Verdict.STRIP_TOOLS, Verdict.REDACT))
+ALTERS = HINDERS | {Verdict.REWRITE}
 HANDED_OVER = "handed-over"
 """The rule that only matches where the dialogue itself calls for a human."""
 
@@ -36,7 +37,9 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
     dialogue: Dialogue
     at: int
     rules: frozenset[str]
-    """Short names of the rules that matched and hinder; `policy_error` where some failed and none matched."""
+    """Short names of the rules that matched and act; `policy_error` where some failed and none matched."""
+    hinders: bool
+    """Whether something was withheld; else only the words beside a call were."""
 
 
 def snapshot() -> Snapshot:
@@ -67,10 +70,11 @@ class Desk:
         exchange = self._walked.seen[-1]
         if exchange.status != 200:
             raise RuntimeError(f"{dialogue.id}, turn {at}: status {exchange.status} {exchange.error}")
-        hindering = [decision for decision in exchange.decisions if decision.verdict in HINDERS]
-        hits = [hit for decision in hindering for hit in decision.rules if hit.action in HINDERS and not hit.error]
-        rules = frozenset(hit.id.partition("/")[2].partition("@")[0] for hit in hits) or {"policy_error"}
-        return Stop(dialogue=dialogue, at=at, rules=frozenset(rules)) if hindering else None
+        acting = [decision for decision in exchange.decisions if decision.verdict in ALTERS]
+        hits = [hit for decision in acting for hit in decision.rules if hit.action in ALTERS and not hit.error]
+        rules = frozenset(hit.id.partition("/")[2].partition("@")[0] for hit in hits) or frozenset(("policy_error",))
+        hinders = any(decision.verdict in HINDERS for decision in acting)
+        return Stop(dialogue=dialogue, at=at, rules=rules, hinders=hinders) if acting else None
 
 
 _JSON = {"content-type": "application/json"}
@@ -120,7 +124,8 @@ class Tally(msgspec.Struct, kw_only=True):
     @property
     def hindered(self) -> list[Stop]:
         """What did not pass although the set's own tools had carried it out, or nothing was called."""
-        return [stop for stop in self.stops if carried_out(stop) and HANDED_OVER not in stop.rules]
+        withheld = (stop for stop in self.stops if stop.hinders and HANDED_OVER not in stop.rules)
+        return [stop for stop in withheld if carried_out(stop)]
 
 
 async def tallied(dialogues: Iterable[Dialogue], pack: Snapshot, tools: Sequence[Any]) -> Tally:
@@ -138,14 +143,15 @@ async def tallied(dialogues: Iterable[Dialogue], pack: Snapshot, tools: Sequence
 def told(name: str, tally: Tally) -> str:
     """Say in words what came of a set of dialogues."""
     rules = Counter(rule for stop in tally.hindered for rule in stop.rules)
-    refusing = sorted({rule for stop in tally.stops if not carried_out(stop) for rule in stop.rules})
     hindered = len({stop.dialogue.id for stop in tally.hindered})
     handed = sum(HANDED_OVER in stop.rules for stop in tally.stops)
     refused = [stop for stop in tally.stops if not carried_out(stop)]
+    refusing = sorted({rule for stop in refused for rule in stop.rules})
     lines = [
         f"{name}: {tally.dialogues} dialogues, {tally.replies} replies, {tally.calls} recorded calls",
         f"  hindered       {hindered} dialogues, {len(tally.hindered)} replies",
         *(f"                 {count:4} {rule}" for rule, count in rules.most_common()),
+        f"  rewritten      {sum(not stop.hinders for stop in tally.stops)} replies, whose words beside a call were dropped",
         f"  handed over    {handed}, as the dialogue itself asked",
         f"  refused        {len(refused)} calls that the set's own tools had refused: {', '.join(refusing) or 'none'}",
         f"  not read       {tally.unread} calls, of which the text does not tell what they were",
