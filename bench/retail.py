@@ -145,13 +145,14 @@ def told(name: str, tally: Tally) -> str:
     rules = Counter(rule for stop in tally.hindered for rule in stop.rules)
     hindered = len({stop.dialogue.id for stop in tally.hindered})
     handed = sum(HANDED_OVER in stop.rules for stop in tally.stops)
+    rewritten = sum(not stop.hinders for stop in tally.stops)
     refused = [stop for stop in tally.stops if not carried_out(stop)]
     refusing = sorted({rule for stop in refused for rule in stop.rules})
     lines = [
         f"{name}: {tally.dialogues} dialogues, {tally.replies} replies, {tally.calls} recorded calls",
         f"  hindered       {hindered} dialogues, {len(tally.hindered)} replies",
         *(f"                 {count:4} {rule}" for rule, count in rules.most_common()),
-        f"  rewritten      {sum(not stop.hinders for stop in tally.stops)} replies, whose words beside a call were dropped",
+        f"  rewritten      {rewritten} replies, whose words beside a call were dropped",
         f"  handed over    {handed}, as the dialogue itself asked",
         f"  refused        {len(refused)} calls that the set's own tools had refused: {', '.join(refusing) or 'none'}",
         f"  not read       {tally.unread} calls, of which the text does not tell what they were",
