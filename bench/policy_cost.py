@@ -88,7 +88,7 @@ def decisions(policies: PolicySet, known: Facts) -> dict[str, Callable[[], objec
 def main(rounds: int) -> None:
     """Measure and print."""
     guard = topics.create([source("topics.yaml")])
-    functions = Functions(tokens=len, window_key=lambda window, zone, at_ms: window, find=lambda text: (), kinds=())
+    functions = Functions(tokens=len, window_key=lambda window, zone, at_ms: window, find=lambda text: (), kinds={})
     policies = load([source("policy.yaml")], functions=functions, guards={"topics": guard.labels})
     kilobyte = (f"{MESSAGES[-1].text} {ANSWER} " * 8)[:1024]
     work = decisions(policies, facts(guard))

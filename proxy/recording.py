@@ -46,6 +46,8 @@ class Draft:
         self.route: Route | None = None
         self.attempts: list[Attempt] = []
         self.decisions: list[Decision] = []
+        self.texts: dict[str, Decision] = {}
+        """What was said in phase chunk of each text of the newest attempt's reply."""
         self.guards: dict[str, GuardResult] = {}
         self.tool_calls: list[str] = []
         self.state = State.CLIENT_GONE
@@ -85,7 +87,7 @@ class Draft:
             status=self.status,
             route=self.route,
             attempts=tuple(self.attempts),
-            decisions=tuple(self.decisions),
+            decisions=(*self.decisions, *self.texts.values()),
             guards=(*self.guards.values(), *missing),
             tool_calls=tuple(name[:LONGEST_NAME] for name in self.tool_calls),
             finish_reason=self.finish_reason[:LONGEST_NAME],

@@ -10,38 +10,14 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
 
-from msgspec.structs import replace
-
-from proxy.terms import ChoiceDelta, Cover, Delta, How, Span, ToolCallDelta
+from proxy.stretches import ARGUMENTS, Channel, Covering, apart, texts
+from proxy.terms import Cover, Delta, How, Span
 
 DIGITS = 8
 """Hexadecimal digits of a digest: four billion values, within one conversation."""
 MOST_WAITING = 2**20
 """Bytes of events that may wait for the end of a placeholder while other channels go on."""
-Channel: TypeAlias = tuple[int, str, int]
-"""(choice, field of its delta, tool call or 0)."""
-
-
-def covered(text: str, covers: Sequence[Cover]) -> str:
-    """Return a text with what covers it; no cover overlaps another."""
-    made, place = [], 0
-    for cover in covers:
-        made += [text[place : cover.start], cover.text]
-        place = cover.end
-    return "".join((*made, text[place:]))
-
-
-def apart(covers: Sequence[Cover]) -> list[Cover]:
-    """Return covers in order and apart: of those that overlap the first's words cover all that any of them covered."""
-    kept: list[Cover] = []
-    for cover in sorted(covers, key=lambda cover: (cover.start, -cover.end)):
-        if not kept or cover.start >= kept[-1].end:
-            kept.append(cover)
-        elif cover.end > kept[-1].end:
-            kept[-1] = replace(kept[-1], end=cover.end)
-    return kept
 
 
 class Vault:
@@ -87,7 +63,7 @@ class Restorer:
     """Puts values back into a reply: deltas wait while the end of some text may be the beginning of a placeholder."""
 
     def __init__(self, vault: Vault) -> None:
-        self._values: Mapping[str, str] = vault.values
+        self._values: Mapping[str, str] = dict(vault.values)
         self._escaped = {placeholder: _escaped(value) for placeholder, value in vault.values.items()}
         self._longest = max(map(len, vault.values), default=0)
         self._waiting: list[Delta] = []
@@ -100,7 +76,7 @@ class Restorer:
             return [delta]
         self._waiting.append(delta)
         self._bytes += len(delta.frame)
-        for channel, text in _texts(delta):
+        for channel, text in texts(delta):
             self._tails[channel] = (self._tails.get(channel, "") + text)[-self._longest :]
         wait = self._bytes <= MOST_WAITING and any(map(self._may_go_on, self._tails.values()))
         return [] if wait else self.close()
@@ -110,25 +86,26 @@ class Restorer:
         waiting, self._waiting, self._tails, self._bytes = self._waiting, [], {}, 0
         said: dict[Channel, list[str]] = {}
         for delta in waiting:
-            for channel, text in _texts(delta):
+            for channel, text in texts(delta):
                 said.setdefault(channel, []).append(text)
-        changed = {channel: self._restored(channel, texts) for channel, texts in said.items()}
-        concerned = {channel: iter(texts) for channel, texts in changed.items() if texts != said[channel]}
-        return [_rewritten(delta, concerned) for delta in waiting] if concerned else waiting
+        covers = {channel: found for channel, parts in said.items() if (found := self._covers(channel, "".join(parts)))}
+        covering = Covering(covers)
+        return [covering.apply(delta) for delta in waiting] if covers else waiting
 
     def _may_go_on(self, tail: str) -> bool:
         start = tail.rfind("[")
         return start >= 0 and any(p.startswith(tail[start:]) and p != tail[start:] for p in self._values)
 
-    def _restored(self, channel: Channel, texts: list[str]) -> list[str]:
-        """Return the texts of one channel with each value where its placeholder begins, the rest of which is gone."""
-        whole, values = "".join(texts), self._escaped if channel[1] == "arguments" else self._values
-        found = sorted((at, placeholder) for placeholder in values for at in _places(whole, placeholder))
-        restored, start = [], 0
-        for text in texts:
-            restored.append(_part(whole, start, start + len(text), [(a, a + len(p), values[p]) for a, p in found]))
-            start += len(text)
-        return restored
+    def _covers(self, channel: Channel, whole: str) -> list[Cover]:
+        """Return each value that one text needs, over its placeholder."""
+        values = self._escaped if channel[1] == ARGUMENTS else self._values
+        return apart(
+            [
+                Cover(start=at, end=at + len(placeholder), text=value)
+                for placeholder, value in values.items()
+                for at in _places(whole, placeholder)
+            ]
+        )
 
 
 def _escaped(value: str) -> str:
@@ -141,45 +118,3 @@ def _places(text: str, placeholder: str) -> Iterator[int]:
     while at >= 0:
         yield at
         at = text.find(placeholder, at + len(placeholder))
-
-
-def _part(whole: str, start: int, end: int, found: Sequence[tuple[int, int, str]]) -> str:
-    """Return what a stretch of the whole says once what was found is replaced where it begins."""
-    made, place = [], start
-    for begins, ends, value in found:
-        if ends > start and begins < end:
-            made.append(whole[place : max(begins, place)])
-            if begins >= start:
-                made.append(value)
-            place = min(ends, end)
-    return "".join((*made, whole[place:end]))
-
-
-def _texts(delta: Delta) -> Iterator[tuple[Channel, str]]:
-    for piece in delta.choices:
-        for field in ("text", "reasoning", "refusal"):
-            if text := getattr(piece, field):
-                yield (piece.index, field, 0), text
-        for call in piece.tool_calls:
-            if call.arguments:
-                yield (piece.index, "arguments", call.index), call.arguments
-
-
-def _rewritten(delta: Delta, changed: Mapping[Channel, Iterator[str]]) -> Delta:
-    pieces = tuple(_piece(piece, changed) for piece in delta.choices)
-    return delta if pieces == delta.choices else replace(delta, frame=b"", choices=pieces)
-
-
-def _piece(piece: ChoiceDelta, changed: Mapping[Channel, Iterator[str]]) -> ChoiceDelta:
-    said = {
-        field: next(changed[piece.index, field, 0])
-        for field in ("text", "reasoning", "refusal")
-        if getattr(piece, field) and (piece.index, field, 0) in changed
-    }
-    calls = tuple(_call(piece.index, call, changed) for call in piece.tool_calls)
-    return replace(piece, **said, tool_calls=calls)
-
-
-def _call(choice: int, call: ToolCallDelta, changed: Mapping[Channel, Iterator[str]]) -> ToolCallDelta:
-    channel = (choice, "arguments", call.index)
-    return replace(call, arguments=next(changed[channel])) if call.arguments and channel in changed else call

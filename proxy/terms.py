@@ -37,6 +37,7 @@ class Phase(enum.StrEnum):
     REQUEST = "request"
     TOOL_RESULT = "tool_result"
     ROUTE = "route"
+    CHUNK = "chunk"
     TOOL_CALL = "tool_call"
     RESPONSE = "response"
     POST = "post"
@@ -317,6 +318,33 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """It stands after the newest assistant message."""
 
 
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a reply's text, as rules of phase chunk see it; which steps there are follows from the text alone."""
+
+    text: str
+    """The step with what stands around it."""
+    choice: int = 0
+    field: str = "text"
+    """`text`, `reasoning` or `refusal`."""
+    offset: int = 0
+    """Where `text` begins in the whole text."""
+    start: int = 0
+    """Where the step begins in `text`."""
+    end: int
+    """Where it ends: what is found counts where it begins inside the step."""
+    final: bool = True
+    """Nothing of this text comes after it."""
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """How many characters before and after a step of a text the rules of phase chunk have to see."""
+
+    behind: int
+    ahead: int
+    waits: bool
+    """No character leaves before its step is judged; without, rules only look on."""
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that policy may know at one phase; rooms fill what the compiled rules reference, and nothing else."""
 
@@ -335,6 +363,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     tool: ToolCall | None = None
     response: Reply | None = None
     result: Result | None = None
+    chunk: Chunk | None = None
     candidates: tuple[Candidate, ...] = ()
     """Where the call can go (phase route)."""
     outcome: Outcome | None = None
@@ -389,7 +418,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
     """A stretch of text to take out. `place` names the text: of a request the index of its message, `index.call` for
-    the arguments of a call in it; else it is empty, or in arguments the JSON pointer of a string."""
+    the arguments of a call in it; of a reply `reasoning`, `refusal`, or empty for its text; of arguments the JSON
+    pointer of a string; else it is empty."""
 
     rule: str
     kind: str
@@ -460,7 +490,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     level: Level | None = None
     """What the agent is lowered to in this conversation."""
     subject: str = ""
-    """What was judged: the tool call's id in phase tool_call, the result's call id in tool_result, else empty."""
+    """What was judged: the tool call's id in phase tool_call, the result's call id in tool_result, in phase chunk the
+    text, such as `0.reasoning`; else empty."""
 
 
 # --- money and routing ----------------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.gate import Gate
-from proxy.terms import ChoiceDelta, Delta, Reply, ToolCall, ToolCallDelta, Usage
+from proxy.stretches import ENDLESS
+from proxy.terms import ChoiceDelta, Cover, Delta, Reply, ToolCall, ToolCallDelta, Usage
+from tests.streams import passed
 
 
 def delta(*pieces: ChoiceDelta, frame: bytes = b"x", usage: Usage | None = None) -> Delta:
@@ -35,7 +37,7 @@ def finish(reason: str = "tool_calls", choice: int = 0) -> Delta:
 
 def fed(gate: Gate, deltas: Iterable[Delta]) -> list[Delta]:
     """Feed deltas and return what left at once."""
-    return [out for one in deltas for out in gate.feed(one)]
+    return [out for one in deltas for out in passed(gate, one)]
 
 
 def folded(deltas: Iterable[Delta]) -> dict[int, Reply]:
@@ -302,7 +304,7 @@ def test_another_text_stands_where_the_first_words_stood() -> None:
     used = delta(ChoiceDelta(text="more"), usage=Usage(input_tokens=1))
     fed(gate, [text("se"), text("cret"), text("hello", choice=1), used, finish("stop")])
 
-    found = gate.release(says={0: "[MASK]"})
+    found = gate.release(covers={(0, "text", 0): [Cover(start=0, end=10, text="[MASK]")]})
 
     assert ["[MASK]", "hello", "", ""] == [one.choices[0].text for one in found]
     assert [b"", b"x", b"", b"x"] == [one.frame for one in found]
@@ -315,6 +317,6 @@ def test_another_text_is_the_same_in_any_slicing(words: list[str]) -> None:
     gate = Gate(hold=True)
     fed(gate, [*map(text, words), finish("stop")])
 
-    found = gate.release(says={0: "other"})
+    found = gate.release(covers={(0, "text", 0): [Cover(start=0, end=ENDLESS, text="other")]})
 
     assert ("other", "stop") == (folded(found)[0].text, folded(found)[0].finish_reason)

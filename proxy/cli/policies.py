@@ -16,6 +16,7 @@ from proxy import accounting, app, config, policy
 from proxy.cli import junit
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
+from proxy.terms import Mode, Phase
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -114,6 +115,7 @@ def _lowered(rule: policy.Rule) -> list[tuple[str, str]]:
         ("counted by", " per ".join(filter(None, (rule.scope, rule.window)))),
         ("tools", ", ".join(rule.tools)),
         ("action", rule.action),
+        ("held back", f"{rule.ahead} characters" if rule.phase is Phase.CHUNK and rule.mode is Mode.ENFORCE else ""),
         ("to", (rule.way.to or f"cheapest: {', '.join(rule.way.tags)}") if rule.way else ""),
         ("message", rule.message or rule.message_expression),
         ("mode", rule.mode),

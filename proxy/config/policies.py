@@ -166,7 +166,7 @@ FUNCTIONS = policy.Functions(
     tokens=accounting.estimate,
     window_key=_window_key,
     find=_found,
-    kinds=frozenset(label for guard in _FINDERS for label in guard.labels),
+    kinds={label: (guard.lookbehind, guard.lookahead) for guard in _FINDERS for label in guard.labels},
 )
 """What policies can compute with the help of other rooms."""
 

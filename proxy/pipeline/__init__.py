@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from proxy.errors import HandrailError, UpstreamError
-from proxy.gate import Gate
+from proxy.errors import Denied, HandrailError, UpstreamError
 from proxy.pipeline.house import House
 from proxy.pipeline.walk import Part, Walk
 from proxy.ports import Client, UpstreamReply
@@ -62,8 +61,7 @@ async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
     request = walk.bounded(target)
     call = provider.encode(request, target)
     await walk.books.reserve(target, call)
-    walk.starts()
-    gate = Gate(hold=walk.holds)
+    passage = walk.starts()
     end: End | Fault = ABANDONED
     try:
         async with walk.house.upstream.send(call) as reply:
@@ -71,12 +69,12 @@ async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
             if 200 <= reply.status < 300:
                 decoder = provider.decoder(request, reply.headers)
                 async for data in reply.chunks():
-                    for part in walk.passes(gate, decoder.feed(data)):
+                    for part in walk.passes(passage, decoder.feed(data)):
                         yield part
                     if decoder.over:
                         break
                 rest, ended = decoder.close()
-                for part in walk.passes(gate, rest, last=True):
+                for part in walk.passes(passage, rest):
                     yield part
                 end = ended
             else:
@@ -84,9 +82,12 @@ async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
     except UpstreamError as error:
         # Whatever breaks after the provider's own end marker takes nothing from the reply.
         end = End() if walk.ended else _fault(error)
+    except Denied:
+        end = End()  # Policy has cut it: the provider has not failed.
+        raise
     finally:
-        walk.books.close(end, walk.usage, gate.replies)
-    async for part in walk.judge(gate, end):
+        walk.books.close(end, walk.usage, passage.gate.heard)
+    async for part in walk.judge(passage, end):
         yield part
 
 

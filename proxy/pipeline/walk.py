@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from proxy import conversation, recording, routing, tracing
 from proxy.errors import BudgetExceeded, Denied, HandrailError, UpstreamError
-from proxy.gate import Gate
 from proxy.pipeline.books import UNBILLED, Books
 from proxy.pipeline.house import House
 from proxy.pipeline.humans import Humans, leveled
+from proxy.pipeline.passage import Passage, ended, spoken
 from proxy.pipeline.scanning import Scanner, rewritten
 from proxy.policy import PolicySet
 from proxy.ports import Client, UpstreamReply
-from proxy.redaction import Restorer, Vault, apart, covered
+from proxy.redaction import Vault
+from proxy.stretches import ARGUMENTS, ENDLESS, Channel, apart
 from proxy.terms import (
     Candidate,
     Cover,
@@ -48,6 +49,8 @@ PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "x-handrail-s
 DRAFT_HEADER = "x-handrail-draft"
 """On replies of an agent that may only assist: a human has to look at them."""
 PASSED_PREFIXES = ("openai-", "x-ratelimit-")
+JUDGING = (Phase.CHUNK, Phase.TOOL_CALL, Phase.RESPONSE)
+"""The phases that judge replies."""
 
 
 class Walk:
@@ -77,7 +80,8 @@ class Walk:
         self.facts: Facts
         self.history: conversation.History
         self.vault: Vault
-        self.restorer: Restorer
+        self.passage: Passage | None = None
+        """The way of the newest attempt's reply."""
         self.covers: dict[int, list[Cover]] = {}
         """What is taken out of the request, by message."""
 
@@ -262,10 +266,12 @@ class Walk:
         """Whether a reply waits until it is judged: for its own rules, or since the model may have to speak again."""
         return self.policies.holds_response or (self.policies.explains and bool(self.request.tools))
 
-    def starts(self) -> None:
-        """Begin an attempt: what the one before used and ended with is not its own."""
+    def starts(self) -> Passage:
+        """Begin an attempt: what the one before used, said and ended with is not its own."""
         self.usage, self.ended, self.asks_again = None, False, False
-        self.restorer = Restorer(self.vault)
+        now_ms = self.house.clock.monotonic_ms
+        self.passage = Passage(self.policies, self.vault, self.draft, hold=self.holds, now_ms=now_ms)
+        return self.passage
 
     def hears(self, reply: UpstreamReply) -> None:
         """Keep what the provider's head says; only a reply with status 2xx is billed."""
@@ -277,9 +283,8 @@ class Walk:
         self.draft.simulated = "x-handrail-simulated" in reply.headers
         self.usage = None if 200 <= reply.status < 300 else UNBILLED
 
-    def passes(self, gate: Gate, deltas: Sequence[Delta], last: bool = False) -> Iterator[Part]:
-        """Take notes of deltas on their way to the gate, put back what was taken out of the request; yield what the
-        gate lets through."""
+    def passes(self, passage: Passage, deltas: Sequence[Delta]) -> Iterator[Part]:
+        """Take notes of deltas on their way; yield those that may leave."""
         if deltas and not self.draft.ttft_ms:
             self.draft.ttft_ms = self.house.clock.monotonic_ms() - self.draft.began
         for delta in deltas:
@@ -289,14 +294,11 @@ class Walk:
             if delta.model:
                 self.draft.model_served = delta.model
             self.ended = self.ended or delta.final
-            for restored in self.restorer.feed(delta):
-                yield from self.release(gate.feed(restored))
-        for restored in self.restorer.close() if last else ():
-            yield from self.release(gate.feed(restored))
-        if gate.held_bytes > self.snapshot.limits.max_reply_bytes:
+        yield from self.release(passage.feed(deltas, self.facts))
+        if passage.gate.held_bytes > self.snapshot.limits.max_reply_bytes:
             raise UpstreamError("The provider's reply is too large to be judged.", code="too_large", retryable=False)
 
-    def release(self, parts: Sequence[Delta | End]) -> Iterator[Part]:
+    def release(self, parts: Iterable[Delta | End]) -> Iterator[Part]:
         """Give parts their bytes, the head before the first of them; hide usage that the client did not ask for."""
         for part in parts:
             if isinstance(part, Delta) and part.usage_only and not self.request.usage_asked:
@@ -310,6 +312,8 @@ class Walk:
 
     def _head(self, status: int, headers: Headers | None = None) -> Head:
         self.begun = True
+        for decision in self.draft.texts.values():
+            self._weigh(decision)
         streamed = self.draft.stream and status == 200
         return Head(
             status=status,
@@ -325,40 +329,40 @@ class Walk:
             },
         )
 
-    async def judge(self, gate: Gate, end: End | Fault) -> AsyncIterator[Part]:
+    async def judge(self, passage: Passage, end: End | Fault) -> AsyncIterator[Part]:
         """Decide on the tool calls and the message, then let what was held go, or say something else in its place."""
+        gate = passage.gate
         if isinstance(end, Fault):
             if self.begun:
+                for part in self.release(passage.close(self.facts)):
+                    yield part
                 self.draft.ends(State.FAULT, end.status, end.code)
                 end = replace(end, frame=end.frame or self.dialect.fault_frame(end, self.request))
             yield end
             return
-        if not gate.clear and (self.policies.has(Phase.TOOL_CALL) or self.policies.has(Phase.RESPONSE)):
+        if not gate.clear and any(map(self.policies.has, JUDGING)):
             raise UpstreamError("The provider's reply can be read in more ways than one.", code="reply_ambiguous")
-        began = self.house.clock.monotonic_ms()
+        for part in self.release(passage.close(self.facts)):
+            yield part
         drop: dict[tuple[int, int], str] = {}
-        says: dict[int, str] = {}
-        arguments: dict[tuple[int, int], str] = {}
+        covers: dict[Channel, list[Cover]] = {}
         replies = []
         for reply in gate.replies():
-            kept = await self._judge_calls(reply, drop, arguments)
+            kept = await self._judge_calls(reply, drop, covers)
             if self.asks_again:
                 return
             facts = replace(self.facts, response=kept)
             decision = await self.check(Phase.RESPONSE, subject=str(reply.choice), facts=facts)
-            if decision.spans or decision.rewrites:
-                text = str(decision.rewrites.get("text", kept.text))
-                says[reply.choice] = text = covered(text, self.vault.covers(decision.spans, text))
-                kept = replace(kept, text=text)
-            replies.append(kept)
-        self.draft.hold_ms = self.house.clock.monotonic_ms() - began
+            covers |= (found := passage.covers(decision, kept))
+            replies.append(spoken(kept, found))
+        passage.waited(self.house.clock.monotonic_ms())
         self._completes(replies)
-        for part in self.release(gate.release(drop, says, arguments)):
+        for part in self.release(gate.release(drop, covers)):
             yield part
         yield end
 
     async def _judge_calls(
-        self, reply: Reply, drop: dict[tuple[int, int], str], arguments: dict[tuple[int, int], str]
+        self, reply: Reply, drop: dict[tuple[int, int], str], covers: dict[Channel, list[Cover]]
     ) -> Reply:
         kept, said, told = [], "", dict[str, str]()
         for call in reply.tool_calls:
@@ -375,9 +379,10 @@ class Walk:
                 if decision.verdict is Verdict.DENY and decision.on_deny is OnDeny.EXPLAIN:
                     told[call.id] = decision.message
                 continue
-            if decision.rewrites:
-                arguments[reply.choice, call.index] = rewritten(call.arguments, decision.rewrites)
-            kept.append(replace(call, arguments=arguments.get((reply.choice, call.index), call.arguments)))
+            arguments = rewritten(call.arguments, decision.rewrites) if decision.rewrites else call.arguments
+            if arguments != call.arguments:
+                covers[reply.choice, ARGUMENTS, call.index] = [Cover(start=0, end=ENDLESS, text=arguments)]
+            kept.append(replace(call, arguments=arguments))
         if told and len(told) == len(reply.tool_calls):
             self._explain(reply, told)
         if len(kept) == len(reply.tool_calls):
@@ -446,12 +451,16 @@ class Walk:
         self.draft.ends(State.DENIED, 200)
         self.draft.finish_reason = "content_filter"
         reply = Reply(text=decision.message, finish_reason="content_filter", model=self.request.model)
-        if not self.begun and (call := self.humans.by_tool(decision, self.request)):
+        left, said = (self.passage.left, self.passage.said) if self.passage else ((), "")
+        if not self.begun and not left and (call := self.humans.by_tool(decision, self.request)):
             reply = replace(reply, text="", finish_reason="tool_calls", tool_calls=(call,))
             self.draft.finish_reason = reply.finish_reason
-        self.draft.prefix = self.history.extended(reply)
+        self.draft.prefix = self.history.extended(replace(reply, text=said + reply.text))
+        if left:
+            yield from self.release([*(ended(delta, reply) for delta in left), End()])
+            return
         say = self.dialect.cut if self.begun else self.dialect.compose
-        usage = self.usage or UNBILLED
+        usage = self.usage or (self.draft.attempts[-1].usage if self.begun else UNBILLED)
         yield from self.release(say(reply, self.request, reply_id=self.draft.id, at_ms=self.draft.at_ms, usage=usage))
 
     def leave(self, client: Client) -> None:
@@ -464,8 +473,8 @@ class Walk:
         needed = dict.fromkeys(name for phase in Phase for name in self.policies.guards_needed(phase))
         exchange = self.draft.exchange(self.house.clock.monotonic_ms(), needed)
         if self.entered and self.policies.has(Phase.POST):
-            self.decide(Phase.POST, replace(self.facts, outcome=recording.outcome(exchange)))
-            exchange = replace(exchange, decisions=tuple(self.draft.decisions))
+            last = self.decide(Phase.POST, replace(self.facts, outcome=recording.outcome(exchange)))
+            exchange = replace(exchange, decisions=(*exchange.decisions, last))
         if self.draft.caller.principal:
             # What nobody authenticated for is counted, not recorded: strangers must not fill the disk.
             self.house.records.finish(exchange)

@@ -19,6 +19,7 @@ from proxy.policy.rule import nanousd
 from proxy.terms import (
     Caller,
     Candidate,
+    Chunk,
     Facts,
     Finding,
     GuardResult,
@@ -95,7 +96,12 @@ def _case(
     case: Mapping[str, Any], given: dict[str, Any], mocks: Mapping[str, Any], text: Text, at: Path, problems: Problems
 ) -> Case | None:
     phase = Phase(case["phase"])
-    subject = {Phase.TOOL_RESULT: "result", Phase.TOOL_CALL: "tool", Phase.RESPONSE: "response"}
+    subject = {
+        Phase.TOOL_RESULT: "result",
+        Phase.CHUNK: "chunk",
+        Phase.TOOL_CALL: "tool",
+        Phase.RESPONSE: "response",
+    }
     try:
         needed = subject.get(phase)
         if needed and needed not in given:
@@ -138,6 +144,7 @@ def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
         labels=tuple(conversation.get("labels", ())),
         results=(result,) if result else (),
         result=result,
+        chunk=_chunk(given["chunk"]) if "chunk" in given else None,
         headers=request.get("headers", {}),
         guards={name: _guard(name, mock) for name, mock in mocks.get("guards", {}).items()},
         spend=_spend(mocks.get("spend", {})),
@@ -162,6 +169,11 @@ def _result(given: Mapping[str, Any]) -> Result:
         verified=given.get("verified", False),
         new=given.get("new", True),
     )
+
+
+def _chunk(given: Mapping[str, Any]) -> Chunk:
+    text = given["text"]
+    return Chunk(text=text, offset=given.get("offset", 0), end=len(text), final=given.get("final", True))
 
 
 def _answer(given: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from msgspec.structs import replace
+
 from proxy import cel
 from proxy.documents import Path, Problems, Source, Text, by_place, check, meant, read
 from proxy.policy.decide import Compiled, PolicySet
@@ -19,10 +21,14 @@ from proxy.policy.functions import Functions, table
 from proxy.policy.kill import stops
 from proxy.policy.lower import lower
 from proxy.policy.patterns import Globs, compiled
-from proxy.policy.rule import Lowered, Policy, Rule, digest_of
+from proxy.policy.rule import Lowered, Policy, Redaction, Rule, digest_of
 from proxy.policy.search import Search
+from proxy.policy.widths import widest
 from proxy.terms import Mode, Phase
 
+LEAST, LONGEST = 32, 4096
+"""Characters that a rule of phase chunk sees around a step, at least and at most."""
+BOUND_IT = "bound it, such as by {1,64}, or judge whole replies in phase response (`stream: hold`)"
 OPEN_ROOTS = frozenset(("now", "params", "candidates"))
 """Roots that may be read whole."""
 _NO_FINDING = "`finding` is there only in `allow`, which is asked of each finding"
@@ -134,6 +140,7 @@ class _Compiler:
     def compiled(self) -> Compiled:
         """Compile everything; what is wrong goes on the list."""
         policy = self._policy
+        self._rules = [replace(lowered, rule=self._reaching(lowered)) for lowered in policy.rules]
         self._define()
         self._check_topics()
         checks = {phase: list(self._checks(phase)) for phase in Phase}
@@ -144,7 +151,7 @@ class _Compiler:
             agents=Globs(policy.agents),
             models=Globs(policy.models),
             tenants=Globs(policy.tenants),
-            rules=tuple(lowered.rule for lowered in policy.rules),
+            rules=tuple(lowered.rule for lowered in self._rules),
             units=units,
             caps=tuple(self._limits(Phase.REQUEST)),
         )
@@ -174,7 +181,7 @@ class _Compiler:
     # rules
 
     def _checks(self, phase: Phase) -> Iterator[tuple[Check, frozenset[Reference]]]:
-        for lowered in self._policy.rules:
+        for lowered in self._rules:
             rule = lowered.rule
             if rule.phase is phase:
                 self._check_rule(lowered)
@@ -236,6 +243,24 @@ class _Compiler:
             redaction=wanted, kinds=frozenset(wanted.kinds), pattern=pattern, allow=allow[0] if allow else None
         )
         return search, allow[1] if allow else frozenset()
+
+    def _reaching(self, lowered: Lowered) -> Rule:
+        """Return a rule, of phase chunk with how much of a text it has to see: what is longer it cannot find."""
+        rule, known = lowered.rule, self._house.functions.kinds
+        if rule.phase is not Phase.CHUNK:
+            return rule
+        wanted = rule.redaction or Redaction()
+        reaches = [known[kind] for kind in wanted.kinds if kind in known]
+        width = widest(wanted.pattern)
+        if width is None or width >= LONGEST:
+            message = f"what this pattern finds may have {LONGEST} characters and more, and no stream waits for so many"
+            self._problems.add(self._text.at((*lowered.at, "pattern")), f"{message}: {BOUND_IT}")
+        else:
+            # One character more on either side decides about \b and the like.
+            reaches.append((width + 1, width + 1))
+        reaches.append((rule.ahead, rule.ahead))
+        behind, ahead = (max(LEAST, *sizes) for sizes in zip(*reaches, strict=True))
+        return replace(rule, behind=behind, ahead=ahead)
 
     def _check_rule(self, lowered: Lowered) -> None:
         """Check the names that a rule gives besides its expressions."""

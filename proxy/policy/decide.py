@@ -18,7 +18,7 @@ from proxy.policy.facts import Maker
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, OnError, Rule
 from proxy.policy.tally import Tally
-from proxy.terms import Decision, Facts, Finding, Limit, Mode, OnDeny, Phase
+from proxy.terms import Decision, Facts, Finding, Limit, Mode, OnDeny, Phase, Reach
 
 KEPT_CALLERS = 1024
 """So many (agent, model, tenant) are remembered with the policies that apply to them."""
@@ -88,6 +88,8 @@ class PolicySet:
             for check in checks
         )
         """Some rule wants the model to be told of a call that is denied, so nothing of a reply with calls may leave."""
+        self.reach = _reach(checks)
+        """What rules of phase chunk have to see of a text; None if there is none."""
         headers = {path[2] for paths in self._reads.values() for path in paths if path[:2] == ("request", "headers")}
         self.visible_headers = frozenset(headers)
         """Lower-cased names of the request headers that rules read; Facts.headers needs no others."""
@@ -203,6 +205,17 @@ class PolicySet:
                         message=rule.message,
                         on_deny=rule.on_deny,
                     )
+
+
+def _reach(checks: Sequence[Check]) -> Reach | None:
+    rules = [check.rule for check in checks if check.rule.phase is Phase.CHUNK]
+    if not rules:
+        return None
+    return Reach(
+        behind=max(rule.behind for rule in rules),
+        ahead=max(rule.ahead for rule in rules),
+        waits=any(rule.mode is Mode.ENFORCE for rule in rules),
+    )
 
 
 def _counter(rule: Rule, run: Run, scope: Scope, keys: Mapping[str, Check]) -> str:

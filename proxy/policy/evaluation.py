@@ -18,7 +18,7 @@ from proxy.policy.functions import findings
 from proxy.policy.patterns import Globs
 from proxy.policy.rewriting import overlaid, told
 from proxy.policy.rule import Rule
-from proxy.policy.search import Search, span, texts
+from proxy.policy.search import Search, counts, span, texts
 from proxy.terms import Facts, Finding, Json, Mode, Phase, Span
 
 # A unit is at most 0.25 us of CPU, whatever an expression does (bench/cel_hostile.py): at most 25 ms for one rule, and
@@ -145,6 +145,8 @@ class Run:
         """Yield what a rule finds in the texts of its phase and does not allow."""
         for place, text in texts(rule.phase, self.facts):
             for found in search.findings(text, self._findings):
+                if not counts(rule.phase, self.facts, found):
+                    continue
                 if search.allow is None or not self._allows(search.allow, text, found, scope):
                     yield span(rule, search.redaction.how, place, found)
 

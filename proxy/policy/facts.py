@@ -12,6 +12,7 @@ from proxy import cel
 from proxy.policy.arguments import PARSE_UNITS, Arguments, conforms, parse, parse_object
 from proxy.terms import (
     Candidate,
+    Chunk,
     Facts,
     GuardResult,
     Level,
@@ -30,9 +31,11 @@ CREDENTIALS = frozenset(("authorization", "proxy-authorization", "cookie", "set-
 """Headers that no rule may read."""
 ROOTS: Mapping[str, tuple[Phase, ...]] = {
     **dict.fromkeys(("request", "agent", "caller", "conversation", "spend", "now"), tuple(Phase)),
-    "guards": tuple(phase for phase in Phase if phase not in (Phase.ROUTE, Phase.POST)),
+    # Guards judge whole texts; what they find in a step is had by `kinds`, pii() and secrets().
+    "guards": tuple(phase for phase in Phase if phase not in (Phase.ROUTE, Phase.CHUNK, Phase.POST)),
     **dict.fromkeys(("policy", "params", "vars"), tuple(Phase)),
     "result": (Phase.TOOL_RESULT,),
+    "chunk": (Phase.CHUNK,),
     "tool": (Phase.TOOL_CALL,),
     "response": (Phase.RESPONSE,),
     "candidates": (Phase.ROUTE,),
@@ -180,13 +183,19 @@ def _json(text: str, parsing: cel.Budget) -> object:
         return None
 
 
-# --- result, tool, response -------------------------------------------------------------------------------------------
+# --- result, chunk, tool, response ------------------------------------------------------------------------------------
 
 
 def _result(activation: Activation) -> Result:
     if activation.facts.result is None:
         raise cel.CelError("no_such_variable", "there is no tool result to judge")
     return activation.facts.result
+
+
+def _chunk(activation: Activation) -> Chunk:
+    if activation.facts.chunk is None:
+        raise cel.CelError("no_such_variable", "there is no step of a text to judge")
+    return activation.facts.chunk
 
 
 def _tool(activation: Activation) -> ToolCall:
@@ -332,6 +341,9 @@ _MAKERS: dict[str, Maker] = {
     "result.verified": lambda a: _result(a).verified,
     "result.new": lambda a: _result(a).new,
     "result.bytes": lambda a: len(_result(a).text.encode("utf-8", "surrogatepass")),
+    "chunk.text": lambda a: _chunk(a).text,
+    "chunk.offset": lambda a: _chunk(a).offset,
+    "chunk.final": lambda a: _chunk(a).final,
     "tool.name": lambda a: _tool(a).name,
     "tool.id": lambda a: _tool(a).id,
     "tool.index": lambda a: _tool(a).index,

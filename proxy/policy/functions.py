@@ -5,7 +5,7 @@ In: callables from `config`. Out: CEL functions. Never: a tokenizer, a calendar,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -28,8 +28,9 @@ class Functions(msgspec.Struct, frozen=True, kw_only=True):
     raises ValueError for an unknown time zone."""
     find: Callable[[str], Sequence[Finding]]
     """All findings of the guards `pii` and `secrets` in a text."""
-    kinds: Collection[str]
-    """The labels that those can have."""
+    kinds: Mapping[str, tuple[int, int]]
+    """The labels that those can have, each with how many characters before and after the beginning of such a finding
+    decide about it."""
 
 
 def table(functions: Functions) -> dict[str, cel.Function]:

@@ -24,6 +24,7 @@ VERDICTS: Mapping[Phase, tuple[Verdict, ...]] = {
     ),
     Phase.ROUTE: (Verdict.ALLOW, Verdict.ROUTE),
     Phase.TOOL_RESULT: (Verdict.ALLOW, Verdict.LABEL, Verdict.REDACT, Verdict.ESCALATE, Verdict.DENY),
+    Phase.CHUNK: (Verdict.ALLOW, Verdict.REDACT, Verdict.DENY),
     Phase.TOOL_CALL: (
         Verdict.ALLOW,
         Verdict.REWRITE,
@@ -81,6 +82,7 @@ _ONLY: Mapping[str, tuple[Callable[[Phase, Verdict], bool], str]] = {
     "tool": (lambda _, action: action is Verdict.ESCALATE, "with `action: escalate`"),
     "approval": (lambda _, action: action is Verdict.REQUIRE_APPROVAL, "with `action: require_approval`"),
     "stream": (lambda phase, _: phase is Phase.RESPONSE, "in phase response"),
+    "window": (lambda phase, _: phase is Phase.CHUNK, "in phase chunk"),
     "tools": (
         lambda phase, action: phase is Phase.TOOL_CALL or action is Verdict.STRIP_TOOLS,
         "in phase tool_call or with `action: strip_tools`",

@@ -64,6 +64,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     message_expression: str = ""
     hold: bool = False
     """The reply waits for this rule (phase response)."""
+    behind: int = 0
+    """Characters that it has to see before a step of a text (phase chunk)."""
+    ahead: int = 0
+    """Those that it has to see after the beginning of what it judges: so much of a streamed text is held back."""
     way: Way | None = None
     annotations: Mapping[str, str] = {}
     labels: tuple[str, ...] = ()

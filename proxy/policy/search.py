@@ -44,8 +44,18 @@ def texts(phase: Phase, facts: Facts) -> Iterator[tuple[str, str]]:
         yield "", facts.result.text
     elif phase is Phase.RESPONSE and facts.response:
         yield "", facts.response.text
+        yield "reasoning", facts.response.reasoning
+        yield "refusal", facts.response.refusal
+    elif phase is Phase.CHUNK and facts.chunk:
+        yield "", facts.chunk.text
     else:
         yield from ((str(number), message.text) for number, message in enumerate(facts.request.messages))
+
+
+def counts(phase: Phase, facts: Facts, found: Finding) -> bool:
+    """Say whether a finding is of this step: what begins in another step of the text counts there."""
+    chunk = facts.chunk
+    return phase is not Phase.CHUNK or chunk is None or chunk.start <= found.start < chunk.end
 
 
 def span(rule: Rule, how: How, place: str, found: Finding) -> Span:

@@ -159,6 +159,8 @@ def _at_error(check: Check) -> Verdict:
 
 
 def _subject(phase: Phase, facts: Facts) -> str:
+    if phase is Phase.CHUNK and facts.chunk:
+        return f"{facts.chunk.choice}.{facts.chunk.field}"
     if phase is Phase.TOOL_CALL and facts.tool:
         return facts.tool.id
     return facts.result.call_id if phase is Phase.TOOL_RESULT and facts.result else ""

@@ -177,6 +177,20 @@ def test_policies_are_explained(pack: Path, capsys: pytest.CaptureFixture[str]) 
     } == shown  # fmt: skip
 
 
+def test_what_a_rule_holds_back_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """How many characters of a stream wait for a rule is told before it serves; in shadow none do."""
+    data = "[{id: e, direction: out, kinds: [email], action: mask, stream: window%s}]"
+    head = "apiVersion: handrail.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: p, version: 1.0.0}\nspec:\n  data: "
+    (tmp_path / "policy.yaml").write_text(head + data % "")
+    main(["explain", "--policy", str(tmp_path)])
+    enforced = capsys.readouterr().out
+    (tmp_path / "policy.yaml").write_text(head + data % ", mode: shadow")
+    main(["explain", "--policy", str(tmp_path)])
+
+    assert re.search(r"held back +320 characters", enforced)
+    assert "held back" not in capsys.readouterr().out
+
+
 def test_explained_policies_can_be_read_by_programs(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With --json each rule has all that is known of it, and each policy its digest."""
     assert 0 == main(["explain", "--policy", "pack/policy.yaml", "--json"])

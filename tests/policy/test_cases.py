@@ -9,7 +9,7 @@ import pytest
 
 from proxy.documents import Problems, Source, read
 from proxy.policy.cases import Case, cases, merged
-from proxy.terms import Candidate, Facts, Finding, Level, Outcome, Phase, Result, Target, ToolSpec, Usage
+from proxy.terms import Candidate, Chunk, Facts, Finding, Level, Outcome, Phase, Result, Target, ToolSpec, Usage
 
 AT_MS = 1_767_607_200_000
 
@@ -248,6 +248,25 @@ def test_a_tool_result_is_given(given: dict[str, Any], result: Result) -> None:
     facts = known({"phase": "tool_result", "given": {"result": given}})
 
     assert (result, (result,)) == (facts.result, facts.results)
+
+
+@pytest.mark.parametrize(
+    ("given", "chunk"),
+    [
+        pytest.param({"text": "ab"}, Chunk(text="ab", end=2), id="all of a text"),
+        pytest.param(
+            {"text": "ab", "offset": 3, "final": False}, Chunk(text="ab", offset=3, end=2, final=False), id="a step"
+        ),
+    ],
+)
+def test_a_step_of_a_text_is_given(given: dict[str, Any], chunk: Chunk) -> None:
+    """A case of phase chunk says what is said; what begins anywhere in it counts."""
+    assert chunk == known({"phase": "chunk", "given": {"chunk": given}}).chunk
+
+
+def test_a_case_about_a_step_needs_one() -> None:
+    """A case of phase chunk without a step is none."""
+    assert ["t.yaml:1:67: a case of phase chunk needs `given.chunk`"] == made({"phase": "chunk"})[1]
 
 
 def test_a_case_about_a_tool_result_needs_one() -> None:

@@ -17,7 +17,7 @@ from proxy.policy.compile import schema
 from proxy.terms import Phase, Verdict
 from tests.policy.written import FUNCTIONS, ROUTES, compiled, facts, found, problems, rule, source, verdict
 
-KINDS = (*pii.create(()).labels, *secrets.create(()).labels)
+KINDS = {label: (40, 320) for guard in (pii.create(()), secrets.create(())) for label in guard.labels}
 README = Path(__file__).parents[2] / "rules" / "README.md"
 
 
@@ -197,6 +197,22 @@ def test_a_wrong_name_is_found_at_its_place(spec: str, expected: str) -> None:
     assert [f"p.yaml:{line}:{column}: {expected}"] == [
         problem[: len(f"p.yaml:{line}:{column}: {expected}")] for problem in found_problems
     ]
+
+
+@pytest.mark.parametrize("pattern", ["a*", "a{999}(?:bc){999}d{999}e{999}"])
+def test_a_pattern_that_no_stream_can_wait_for_is_refused(pattern: str) -> None:
+    """A find without a bound, or a very long one, would be missed in steps: the author has to say what to do."""
+    (problem,) = problems(rule(phase="chunk", action="mask", pattern=pattern))
+
+    assert problem.startswith("p.yaml:5:")
+    assert "no stream waits for so many: bound it" in problem
+
+
+def test_guards_do_not_judge_steps() -> None:
+    """A guard's result is about a whole text: no rule of phase chunk can take it for one about a step."""
+    (problem,) = problems(rule(phase="chunk", when="guards.pii.flagged"))
+
+    assert "`guards` is not available in phase chunk" in problem
 
 
 def test_a_section_is_blamed_for_what_it_lowers_to() -> None:

@@ -12,6 +12,7 @@ from proxy.policy import PolicySet
 from proxy.policy.decide import KEPT_CALLERS
 from proxy.terms import (
     Caller,
+    Chunk,
     Facts,
     Level,
     Message,
@@ -352,3 +353,46 @@ def test_a_caller_without_a_tenant_is_nobody_elses() -> None:
     nobody = Caller(agent="support-web", level=Level.EXECUTE, principal="x")
 
     assert Verdict.ALLOW == verdict(policy(DENY, selector={"tenants": ["acme"]}), facts(caller=nobody))
+
+
+WINDOW: dict[str, Any] = {"phase": "chunk", "action": "mask"}
+LOOK: dict[str, Any] = {"phase": "chunk", "action": "deny", "when": "chunk.final"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        pytest.param([], None, id="no rule"),
+        pytest.param([{"when": "true"}], None, id="none of phase chunk"),
+        pytest.param([{**WINDOW, "kinds": ["email"]}], (32, 64, True), id="what a guard looks at, 32 at least"),
+        pytest.param([{**WINDOW, "pattern": "[ab]{3,99}"}], (100, 100, True), id="the longest find, and one more"),
+        pytest.param([LOOK], (200, 200, True), id="what a condition sees"),
+        pytest.param([{**LOOK, "window": 40}], (40, 40, True), id="what it says that it sees"),
+        pytest.param([{**WINDOW, "kinds": ["email"], "when": "true", "window": 99}], (99, 99, True), id="the wider"),
+        pytest.param([{**LOOK, "window": 40}, {**WINDOW, "pattern": "a"}], (40, 40, True), id="as far as any rule"),
+        pytest.param([{**LOOK, "mode": "shadow"}], (200, 200, False), id="in shadow nothing waits"),
+        pytest.param([{**LOOK, "mode": "off"}], None, id="off"),
+    ],
+)
+def test_rules_of_steps_say_how_far_they_see(rules: list[dict[str, Any]], expected: tuple[int, int, bool]) -> None:
+    """What is kept of a text before and after a step follows from its rules, and so does whether it waits."""
+    reach = (compiled(policy(*rules)) if rules else compiled()).reach
+
+    assert expected == (reach and (reach.behind, reach.ahead, reach.waits))
+
+
+def test_the_callers_own_policies_say_how_far_they_see() -> None:
+    """A policy for another agent holds nothing back."""
+    spec = "  selector: {agents: [other]}\n" + policy(LOOK)
+
+    assert compiled(spec).narrow("support", "large", "").reach is None
+
+
+def test_a_step_that_cannot_be_escalated_is_denied() -> None:
+    """A step of a text is not handed over; with `onError: escalate` it is denied, and names the queue all the same."""
+    failing = policy({**LOOK, "when": "chunk.text == request.metadata.none", "onError": "escalate"})
+
+    found = decided(failing, facts(chunk=Chunk(text="a", end=1, choice=2, field="refusal")), Phase.CHUNK)
+
+    assert (Verdict.DENY, "policy_error", "2.refusal") == (found.verdict, found.reason, found.subject)
+    assert found.escalation is not None

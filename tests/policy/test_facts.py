@@ -12,6 +12,7 @@ from proxy.policy import user_text
 from proxy.policy.facts import ROOTS, Activation, makers
 from proxy.terms import (
     Candidate,
+    Chunk,
     Facts,
     Finding,
     GuardResult,
@@ -245,6 +246,12 @@ REPLY = facts(
             facts(guards={"pii": GuardResult(name="pii", version="1")}),
             Phase.REQUEST,
             id="a guard that found nothing",
+        ),
+        pytest.param(
+            'chunk.text == "abc" && chunk.offset == 7 && !chunk.final',
+            facts(chunk=Chunk(text="abc", offset=7, end=3, final=False)),
+            Phase.CHUNK,
+            id="a step of a text",
         ),
         pytest.param("has(guards.topics)", facts(guards=found("a")), Phase.REQUEST, id="has of a guard"),
         pytest.param("has(guards.topics.label)", facts(guards=found("a")), Phase.REQUEST, id="has of its field"),

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from proxy.policy.search import apart
 from proxy.policy.tally import ESCALATE_TEXT, SAFE_TEXT
-from proxy.terms import Decision, Facts, Finding, How, Message, Mode, Phase, Reply, Result, Span, Verdict
-from tests.policy.written import FUNCTIONS, compiled, decided, facts, policy, replied, request, rule
+from proxy.terms import Chunk, Decision, Facts, Finding, How, Message, Mode, Phase, Reply, Result, Span, Verdict
+from tests.policy.written import FUNCTIONS, compiled, decided, entry, facts, policy, replied, request, rule
 
 EMAIL: dict[str, Any] = {"action": "redact", "kinds": ["email"]}
 SAID = facts(request=request("I am a@b.c", "Noted.", "not x@y.z, 🙂 a@b.c"))
@@ -53,6 +53,7 @@ def test_spans_are_in_the_order_of_the_messages() -> None:
     [
         pytest.param(Phase.TOOL_RESULT, resulted("to a@b.c"), id="a tool result"),
         pytest.param(Phase.RESPONSE, replied("to a@b.c"), id="a reply"),
+        pytest.param(Phase.CHUNK, facts(chunk=Chunk(text="to a@b.c", end=8)), id="a step of a text"),
     ],
 )
 def test_each_phase_is_about_its_own_text(phase: Phase, known: Facts) -> None:
@@ -287,3 +288,29 @@ def test_only_texts_are_searched() -> None:
     known = facts(request=request(messages=(Message(role="assistant"), Message(role="user", text="a@b.c"))))
 
     assert [("1", "email", 0, 5)] == places(decided(rule(**EMAIL), known))
+
+
+def test_a_reply_is_searched_in_all_it_says() -> None:
+    """What a choice thinks and how it refuses are texts like its answer; the place says which one."""
+    reply = Reply(text="to a@b.c", reasoning="a@b.c", refusal="not a@b.c")
+
+    found = places(decided(rule(phase="response", **EMAIL), facts(response=reply), Phase.RESPONSE))
+
+    assert [("", "email", 3, 8), ("reasoning", "email", 0, 5), ("refusal", "email", 4, 9)] == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        pytest.param(0, 3, [], id="after the step"),
+        pytest.param(3, 4, [("", "email", 3, 8)], id="it begins in the step"),
+        pytest.param(4, 8, [], id="before the step"),
+    ],
+)
+def test_a_find_counts_in_the_step_in_which_it_begins(start: int, end: int, expected: list[Any]) -> None:
+    """What begins before or after a step is of another step, also for a rule that denies what it finds."""
+    known = facts(chunk=Chunk(text="to a@b.c", start=start, end=end))
+    deny = entry("data", direction="out", kinds=["email"], action="deny", stream="window")
+
+    assert expected == places(decided(rule(phase="chunk", **EMAIL), known, Phase.CHUNK))
+    assert (Verdict.DENY if expected else Verdict.ALLOW) == decided(deny, known, Phase.CHUNK).verdict

@@ -50,7 +50,10 @@ def find(text: str) -> list[Finding]:
 
 
 FUNCTIONS = Functions(
-    tokens=lambda text: len(text.split()), window_key=window_key, find=find, kinds=("email", "api_key")
+    tokens=lambda text: len(text.split()),
+    window_key=window_key,
+    find=find,
+    kinds={"email": (8, 64), "api_key": (4, 40)},
 )
 
 

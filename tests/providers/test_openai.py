@@ -17,7 +17,21 @@ from proxy.framing import LIMIT_BYTES
 from proxy.gate import Gate
 from proxy.providers import openai
 from proxy.terms import ChoiceDelta, Delta, End, Fault, ProviderSettings, Secret, Target, Usage
-from tests.streams import CALL, DONE, PROVIDER, STREAMS, TEXT, USAGE, Stream, chunk, decoded, event, request, through
+from tests.streams import (
+    CALL,
+    DONE,
+    PROVIDER,
+    STREAMS,
+    TEXT,
+    USAGE,
+    Stream,
+    chunk,
+    decoded,
+    event,
+    passed,
+    request,
+    through,
+)
 
 TARGET = Target(alias="m", provider="primary", model="m")
 EACH = [pytest.param(stream, id=name) for name, stream in STREAMS.items()]
@@ -548,7 +562,7 @@ def check_replay(record: dict[str, Any]) -> None:
     gate, decoder = Gate(), PROVIDER.decoder(request(stream=record["stream"], choices=asked.get("n") or 1), {})
 
     deltas, ended = decoded(data, decoder)
-    out = [out for delta in deltas for out in gate.feed(delta)] + gate.release()
+    out = [out for delta in deltas for out in passed(gate, delta)] + gate.release()
 
     reply = gate.replies()[0]
     made = [{"name": call.name, "arguments": call.arguments} for call in reply.tool_calls if call.index >= 0]

@@ -17,6 +17,10 @@ DIRECTIONS = {"in": Phase.REQUEST, "out": Phase.RESPONSE, "tool_result": Phase.T
 def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
     """One entry is about some kinds of data in one direction."""
     phase, how = DIRECTIONS[entry["direction"]], HOW.get(entry["action"])
+    if "stream" in entry and phase is not Phase.RESPONSE:
+        policy.wrong((*at, "stream"), "`stream` changes nothing here: it is for `direction: out`")
+    elif entry.get("stream") == "window":
+        phase = Phase.CHUNK
     if how and "message" in entry:
         policy.wrong((*at, "message"), "`message` changes nothing here: it is for `action: deny`")
     yield policy.lowered(

@@ -11,6 +11,9 @@ from proxy.policy.possible import HOW, VERDICTS, WITHHOLDING, unfit
 from proxy.policy.rule import Lowered, OnError
 from proxy.terms import Level, Obligation, OnDeny, Phase, Verdict
 
+WINDOW = 200
+"""Characters that a condition of phase chunk sees after the beginning of a step, where it does not say it."""
+
 
 def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
     """One entry is one rule."""
@@ -28,6 +31,12 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
         policy.wrong(
             (*at, "onDeny"), "`onDeny: explain` is for rules in phase tool_call: it tells the model of its call"
         )
+    if entry.get("stream") == "window":
+        policy.wrong(
+            (*at, "stream"), "a rule of phase response judges whole replies: for a window write `phase: chunk`"
+        )
+    if "window" in entry and phase is Phase.CHUNK and not key:
+        policy.wrong((*at, "window"), "`window` changes nothing here: it is for what `when` or `require` has to see")
     hold = entry.get("stream", "hold" if action in WITHHOLDING else "after") == "hold"
     if hold and action not in WITHHOLDING and policy.on_error(entry) is OnError.ALLOW:
         policy.wrong((*at, "stream"), "`stream: hold` changes nothing here: this rule never withholds a reply")
@@ -42,6 +51,7 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
         require=key == "require",
         tools=tuple(entry.get("tools", ())),
         hold=hold and policy.holds(entry, phase),
+        ahead=entry.get("window", WINDOW) if phase is Phase.CHUNK and key else 0,
         annotations=entry.get("annotations", {}),
         labels=tuple(entry.get("labels", ())),
         rewrites=entry.get("rewrite", {}),

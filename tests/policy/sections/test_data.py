@@ -20,6 +20,16 @@ REQUEST = Phase.REQUEST
             [("e", REQUEST, Verdict.REDACT, "true", False, ())],
             id="data",
         ),
+        pytest.param(
+            entry("data", direction="out", kinds=["email"], action="hash", stream="window"),
+            [("e", Phase.CHUNK, Verdict.REDACT, "true", False, ())],
+            id="a window",
+        ),
+        pytest.param(
+            entry("data", direction="out", kinds=["email"], action="deny", stream="hold"),
+            [("e", Phase.RESPONSE, Verdict.DENY, "true", False, ())],
+            id="a hold",
+        ),
     ],
 )
 def test_each_section_lowers_to_rules(spec: str, rules: list[tuple[Any, ...]]) -> None:
@@ -34,6 +44,11 @@ def test_each_section_lowers_to_rules(spec: str, rules: list[tuple[Any, ...]]) -
             entry("data", direction="in", kinds=["email"], action="mask", message="no"),
             ["`message` changes nothing here: it is for `action: deny`"],
             id="a text for a redaction",
+        ),
+        pytest.param(
+            entry("data", direction="in", kinds=["email"], action="mask", stream="window"),
+            ["`stream` changes nothing here: it is for `direction: out`"],
+            id="a window of a request",
         ),
     ],
 )

@@ -63,6 +63,8 @@ def test_each_section_lowers_to_rules(spec: str, rules: list[tuple[Any, ...]]) -
             True,
             id="annotate may hold, since it may fail",
         ),
+        pytest.param(rule(phase="chunk", when="true"), "ahead", 200, id="a window is 200 characters"),
+        pytest.param(rule(phase="chunk", when="true", window=64), "ahead", 64, id="window"),
         pytest.param(
             rule(when="true", action="route", to="cheap"), "way", Way(to="cheap", rule="p/r@1.0.0"), id="route"
         ),
@@ -157,6 +159,26 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             rule(when="true", phase="response", action="allow", onError="allow", stream="hold"),
             ["`stream: hold` changes nothing here: this rule never withholds a reply"],
             id="a hold that never withholds",
+        ),
+        pytest.param(
+            rule(when="true", phase="response", stream="window"),
+            ["a rule of phase response judges whole replies: for a window write `phase: chunk`"],
+            id="a window of a whole reply",
+        ),
+        pytest.param(
+            rule(when="true", window=64),
+            ["`window` changes nothing here: it is for rules in phase chunk"],
+            id="a window of a request",
+        ),
+        pytest.param(
+            rule(phase="chunk", action="mask", kinds=["email"], window=64),
+            ["`window` changes nothing here: it is for what `when` or `require` has to see"],
+            id="a window of kinds",
+        ),
+        pytest.param(
+            rule(when="true", phase="chunk", action="escalate"),
+            ["`escalate` is not possible in phase chunk: there a rule may allow, redact, deny"],
+            id="no escalation of a step",
         ),
         pytest.param(
             rule(when="true", tools=["a"]),

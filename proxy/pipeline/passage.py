@@ -1,0 +1,151 @@
+"""Owns the way of a reply's deltas through restorer and gate: its texts are judged step by step, what rules find is
+covered, and what is judged may leave.
+
+In: deltas, the facts of the call. Out: the same verdicts and texts however the deltas were sliced; on the draft one
+decision for each text of which any rule said something. Never: a House, a clock of its own, or a byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from msgspec.structs import replace
+
+from proxy.errors import Denied
+from proxy.gate import Gate
+from proxy.policy import PolicySet
+from proxy.recording import Draft
+from proxy.redaction import Restorer, Vault
+from proxy.stretches import ENDLESS, SPOKEN, Channel, covered
+from proxy.terms import Chunk, Cover, Decision, Delta, Facts, Phase, Reply, Verdict
+
+
+class Passage:
+    """The way of one attempt's reply."""
+
+    def __init__(
+        self, policies: PolicySet, vault: Vault, draft: Draft, *, hold: bool, now_ms: Callable[[], float]
+    ) -> None:
+        self.gate = Gate(hold=hold, reach=policies.reach)
+        self.left: tuple[Delta, ...] = ()
+        """What is left of an unstreamed reply that was cut."""
+        self.said = ""
+        """What the first choice had said when the reply was cut."""
+        self._restorer = Restorer(vault)
+        self._policies = policies
+        self._vault = vault
+        self._draft = draft
+        self._now_ms = now_ms
+        draft.texts.clear()
+
+    def feed(self, deltas: Sequence[Delta], facts: Facts) -> Iterator[Delta]:
+        """Take deltas and yield those that may leave; raise Denied where the reply ends by a rule's word."""
+        now = self._now_ms()
+        for delta in deltas:
+            for restored in self._restorer.feed(delta):
+                self.gate.feed(restored, now)
+                yield from self._leaving(facts)
+        self.waited(now)
+
+    def close(self, facts: Facts) -> Iterator[Delta]:
+        """Yield what has waited for more to come, now that nothing does; raise Denied as `feed`."""
+        for restored in self._restorer.close():
+            self.gate.feed(restored, self._now_ms())
+        yield from self._leaving(facts, last=True)
+
+    def waited(self, now: float) -> None:
+        """Note for how long what still waits has waited."""
+        self._draft.hold_ms = max(self._draft.hold_ms, now - self.gate.since(now))
+
+    def _leaving(self, facts: Facts, last: bool = False) -> Iterator[Delta]:
+        denied = self._judge(facts, last)
+        if not denied:
+            yield from self.gate.leaving()
+            return
+        left = self.gate.cut()
+        self.said = next((reply.text for reply in self.gate.replies()), "")
+        if self._draft.stream:
+            yield from left
+        else:
+            self.left = tuple(left)
+        raise Denied(denied)
+
+    def _judge(self, facts: Facts, last: bool) -> Decision | None:
+        """Judge the steps that are due, up to one that denies the reply; return what it says."""
+        for chunk in self.gate.due(last):
+            began = self._now_ms()
+            decision = self._policies.decide(
+                Phase.CHUNK, replace(facts, chunk=chunk), f"{self._draft.id}-{Phase.CHUNK}"
+            )
+            self._draft.policy_ms += self._now_ms() - began
+            self.gate.cover(chunk, self._vault.covers(decision.spans, chunk.text))
+            if decision.rules:
+                self._note(chunk, decision)
+            if decision.verdict is Verdict.DENY:
+                return self._draft.texts[decision.subject]
+        return None
+
+    def _note(self, chunk: Chunk, decision: Decision) -> None:
+        """Add what was said of a step to what was said of its text."""
+        at, texts, subject = chunk.offset, self._draft.texts, decision.subject
+        spans = tuple(replace(span, start=at + span.start, end=at + span.end) for span in decision.spans)
+        new = replace(decision, id=f"{decision.id}{subject}", spans=spans)
+        texts[subject] = merged(texts[subject], new) if subject in texts else new
+
+    def covers(self, decision: Decision, reply: Reply) -> dict[Channel, list[Cover]]:
+        """Return what covers the texts of a whole reply; a text that was rewritten covers all that was there."""
+        told = {"text": str(decision.rewrites["text"])} if "text" in decision.rewrites else {}
+        found = {}
+        for field in SPOKEN:
+            text = told.get(field, getattr(reply, field))
+            covers = self._vault.covers([s for s in decision.spans if (s.place or "text") == field], text)
+            if field in told:
+                covers = [Cover(start=0, end=ENDLESS, text=covered(text, covers))]
+            if covers:
+                found[reply.choice, field, 0] = covers
+        return found
+
+
+def merged(old: Decision, new: Decision) -> Decision:
+    """Return what two decisions on one text come to: the heavier one, with all that both found."""
+    heavier = new if new.verdict.weight > old.verdict.weight else old
+    return replace(
+        heavier,
+        shadow_verdict=max(old.shadow_verdict, new.shadow_verdict, key=lambda verdict: verdict.weight),
+        rules=tuple({(hit.id, hit.error): hit for hit in (*new.rules, *old.rules)}.values()),
+        obligations=tuple(dict.fromkeys((*old.obligations, *new.obligations))),
+        annotations={**new.annotations, **old.annotations},
+        spans=tuple(sorted({*old.spans, *new.spans}, key=lambda span: span.start)),
+    )
+
+
+def spoken(reply: Reply, covers: dict[Channel, list[Cover]]) -> Reply:
+    """Return a reply with what covers its texts."""
+    return replace(reply, **{field: covered(getattr(reply, field), found) for (_, field, _), found in covers.items()})
+
+
+def ended(delta: Delta, reply: Reply) -> Delta:
+    """Return a whole reply that goes on with another one's text, and ends as that does."""
+    pieces = (
+        replace(piece, text=piece.text + reply.text, finish_reason=reply.finish_reason) for piece in delta.choices
+    )
+    return replace(delta, frame=b"", choices=tuple(pieces))
+
+
+def streamed(
+    policies: PolicySet, vault: Vault, facts: Facts, deltas: Iterable[Delta]
+) -> Iterator[tuple[list[Delta], Decision | None]]:
+    """Yield what each delta lets leave, last what the end does; a decision that cuts the reply comes with what leaves
+    before it, and nothing comes after it."""
+    policies = policies.narrow(facts.caller.agent, facts.request.model, facts.caller.tenant)
+    draft = Draft("test", "", facts.at_ms, 0.0)
+    draft.stream = True
+    passage = Passage(policies, vault, draft, hold=policies.holds_response, now_ms=lambda: 0.0)
+    for step in (*((delta,) for delta in deltas), None):
+        left: list[Delta] = []
+        try:
+            left.extend(passage.feed(step, facts) if step else passage.close(facts))
+        except Denied as denied:
+            yield left, denied.decision
+            return
+        yield left, None
