@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from proxy import plugins
+from proxy.cel import extensions, texts
 from proxy.documents import Source
 from proxy.guards import pii, secrets
 from proxy.policy import PolicyProblems, load
+from proxy.policy import facts as facts_room
+from proxy.policy import functions as functions_room
 from proxy.policy.compile import schema
-from proxy.terms import Phase, Verdict
+from proxy.terms import How, Phase, Verdict
 from tests.policy.written import FUNCTIONS, ROUTES, compiled, facts, found, problems, rule, source, verdict
 
 KINDS = {label: (40, 320) for guard in (pii.create(()), secrets.create(())) for label in guard.labels}
@@ -386,6 +390,41 @@ def test_the_page_lists_every_kind() -> None:
     page = README.read_text(encoding="utf-8")
 
     assert [] == [kind for kind in KINDS if f"`{kind}`" not in page]
+
+
+TOLD = {
+    "variables": [*facts_room.makers(()), *facts_room.ROOTS, *facts_room.FINDING],
+    "fields of a guard": [f"guards.NAME.{field}" for field in facts_room.GUARD_FIELDS],
+    "functions": [*functions_room.table(FUNCTIONS), *extensions.FUNCTIONS, *texts.FUNCTIONS],
+    "guards": plugins.names("guards"),
+    "phases": [*Phase],
+    "verdicts": [*Verdict],
+    "ways to redact": [*How],
+}
+
+
+@pytest.mark.parametrize("kind", [*TOLD])
+def test_every_name_that_policies_can_use_is_on_the_page(kind: str) -> None:
+    """A variable, function, guard, phase or verdict that rules/README.md does not tell of is one that nobody finds."""
+    lines = README.read_text(encoding="utf-8").splitlines()
+
+    assert [] == [name for name in TOLD[kind] if not any(tells(line, name) for line in lines)]
+
+
+def tells(line: str, name: str) -> bool:
+    """Say whether a line is about a name: it has it in code, or has what it is a part of in code, and the part."""
+    parent, _, leaf = name.rpartition(".")
+    whole = re.search(rf"`{re.escape(name)}\b", line)
+    return bool(whole or (parent and f"`{parent}`" in line and re.search(rf"\b{leaf}\b", line)))
+
+
+def test_a_name_that_is_not_on_the_page_would_be_seen() -> None:
+    """The test above can fail: a longer name, or another part of a map, is not the name."""
+    line = "| `spend.agent` | `{usd, calls}` of `request.model` |"
+
+    assert [True, True, False, False] == [
+        tells(line, name) for name in ("spend.agent.usd", "request.model", "request.mod", "spend.agent.tokens")
+    ]
 
 
 def test_the_page_shows_policies() -> None:
