@@ -25,20 +25,14 @@ LOCK_FILE = "policies.lock"
 def compiled(loaded: Loaded, problems: Problems) -> tuple[dict[str, Guard], policy.PolicySet | None]:
     """Compile the policies that a config names, with the guards of their packs; what is wrong goes on the list."""
     files = list(dict.fromkeys(_named(loaded, problems)))
-    sources: list[Source] = []
-    for path in files:
-        with _noting(problems):
-            sources.append(source_of(path))
-    guards: dict[str, Guard] = {}
+    sources = _read(files, problems)
+    tests = _read(_beside(files, TESTS_FILE), problems, there=False)
+    kill = _read(_kill_switch(loaded), problems, there=False)
+    guards, lock, policies = dict[str, Guard](), policy.Lock(), None
     with _noting(problems):
         guards = guards_of(files)
-    policies, lock, tests, kill = None, policy.Lock(), list[Source](), None
     with _noting(problems):
         lock = lock_of(loaded)
-    with _noting(problems):
-        tests = [source_of(path) for path in _beside(files, TESTS_FILE) if path.exists()]
-    with _noting(problems):
-        kill = _kill_switch(loaded)
     with _noting(problems):
         policies = policy.load(
             sources,
@@ -53,9 +47,18 @@ def compiled(loaded: Loaded, problems: Problems) -> tuple[dict[str, Guard], poli
     return guards, policies
 
 
-def _kill_switch(loaded: Loaded) -> Source | None:
-    path = loaded.folder / loaded.config.kill_switch
-    return source_of(path) if loaded.config.kill_switch and path.exists() else None
+def _kill_switch(loaded: Loaded) -> list[Path]:
+    return [loaded.folder / loaded.config.kill_switch] if loaded.config.kill_switch else []
+
+
+def _read(paths: Sequence[Path], problems: Problems, *, there: bool = True) -> list[Source]:
+    """Read files; those that need not be there are passed over if they are not."""
+    found: list[Source] = []
+    for path in paths:
+        if there or path.exists():
+            with _noting(problems):
+                found.append(source_of(path))
+    return found
 
 
 def _beside(files: Sequence[Path], name: str) -> list[Path]:
@@ -97,8 +100,7 @@ def lock_path(loaded: Loaded) -> Path:
 def watched_policies(loaded: Loaded) -> Iterator[Path]:
     """Yield every file that decides what the policies of a config come to."""
     yield lock_path(loaded)
-    if loaded.config.kill_switch:
-        yield loaded.folder / loaded.config.kill_switch
+    yield from _kill_switch(loaded)
     files = [path for pattern in loaded.config.policies for path in policy_files(loaded.folder, pattern)]
     yield from files
     for name in (TESTS_FILE, *(f"{name}.yaml" for name in plugins.names("guards"))):

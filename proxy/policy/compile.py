@@ -48,7 +48,7 @@ def load(
     functions: Functions,
     guards: Mapping[str, Collection[str]],
     routes: Collection[str] | None = None,
-    kill: Source | None = None,
+    kill: Sequence[Source] = (),
 ) -> PolicySet:
     """Compile policies, and what a kill switch stops; raise PolicyProblems with every problem at once.
 
@@ -84,9 +84,9 @@ def _documents(source: Source, problems: Problems) -> Iterator[Text]:
             yield text
 
 
-def _stops(kill: Source | None, problems: Problems) -> Iterator[Text]:
+def _stops(kill: Sequence[Source], problems: Problems) -> Iterator[Text]:
     """Yield the policy that a kill switch stands for; an empty file stops nothing."""
-    for text in read(kill, problems) if kill else ():
+    for text in (text for source in kill for text in read(source, problems)):
         if text.value is not None and check(text, schema("kill.schema.json"), problems):
             yield from stops(text)
 

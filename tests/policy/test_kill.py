@@ -11,7 +11,7 @@ from tests.policy.written import DENY, called, compiled, decided, facts, found, 
 
 def switched(text: str) -> PolicySet:
     """Load a policy that allows everything beside a kill switch."""
-    return compiled(policy({"action": "allow", "when": "true"}), kill=Source(path="kill.yaml", text=text))
+    return compiled(policy({"action": "allow", "when": "true"}), kill=[Source(path="kill.yaml", text=text)])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_it_speaks_first() -> None:
     """Where another policy denies as well, the text is the switch's."""
     kill = Source(path="kill.yaml", text="{topics: [medical], message: Closed.}")
 
-    assert "Closed." == decided(compiled(policy(DENY, priority=1), kill=kill), facts(guards=found("medical"))).message
+    assert "Closed." == decided(compiled(policy(DENY, priority=1), kill=[kill]), facts(guards=found("medical"))).message
 
 
 @pytest.mark.parametrize(
@@ -87,13 +87,13 @@ def test_it_speaks_first() -> None:
 )
 def test_what_is_wrong_is_told_with_its_place(text: str, expected: str) -> None:
     """A mistake in the switch has the place where it was written."""
-    found = problems(kill=Source(path="kill.yaml", text=text))
+    found = problems(kill=[Source(path="kill.yaml", text=text)])
 
     assert [expected] == [problem[: len(expected)] for problem in found]
 
 
 def test_topics_without_their_guard_are_told() -> None:
     """Where no pack teaches the guard a topic cannot be stopped, and that is said at the list."""
-    (problem,) = problems(kill=Source(path="kill.yaml", text="tools: [a]\ntopics: [b]\n"), guards={})
+    (problem,) = problems(kill=[Source(path="kill.yaml", text="tools: [a]\ntopics: [b]\n")], guards={})
 
     assert problem.startswith("kill.yaml:2:9: there is no `guards.topics`")
