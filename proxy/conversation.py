@@ -37,6 +37,12 @@ def claimed(raw: RawRequest, request: Request, caller: Caller) -> tuple[str, str
     return f"se_{digest.hexdigest()}", link
 
 
+def user(request: Request, caller: Caller) -> str:
+    """Return the digest of whom a caller names as its user, so that no two callers' users are one; else nothing."""
+    named = request.user.encode()
+    return hashlib.blake2b(b"\0".join((caller.principal.encode(), named)), digest_size=16).hexdigest() if named else ""
+
+
 class History:
     """The digest chain of one request's messages, to be extended by the reply."""
 

@@ -38,6 +38,8 @@ class Vault:
 
     def _cover(self, span: Span, text: str) -> str:
         kind, value = span.kind.upper(), text[span.start : span.end]
+        if span.how is How.OMIT:
+            return ""
         if span.how is How.MASK:
             return f"[{kind}]"
         if span.how is How.HASH:

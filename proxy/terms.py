@@ -96,12 +96,13 @@ class Obligation(enum.StrEnum):
 
 
 class How(enum.StrEnum):
-    """What a redaction puts in the place of what it takes out: a label, a keyed digest, or a placeholder that is put
-    back in the reply."""
+    """What a redaction puts in the place of what it takes out: a label, a keyed digest, a placeholder that is put back
+    in the reply, or nothing."""
 
     MASK = "mask"
     HASH = "hash"
     TOKENIZE = "tokenize"
+    OMIT = "omit"
 
 
 class HandoffBy(enum.StrEnum):
@@ -300,7 +301,12 @@ class Spend(msgspec.Struct, frozen=True, kw_only=True):
     max_nanousd: int | None = None
     conversation: Totals = Totals()
     agent: Totals = Totals()
-    """Those of the current UTC day."""
+    user: Totals | None = None
+    """None: the request does not say who its user is."""
+    tenant: Totals = Totals()
+    """Those three of the current UTC day."""
+    remaining_nanousd: int | None = None
+    """What is left under the hard limit that has least room; None: no limit applies."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -360,6 +366,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Every tool result of the request, in its order."""
     labels: tuple[str, ...] = ()
     """The conversation's labels: the session's, and those that rules have given in this call."""
+    user: str = ""
+    """Digest of whom the caller names as its user; empty where it names nobody."""
     tool: ToolCall | None = None
     response: Reply | None = None
     result: Result | None = None

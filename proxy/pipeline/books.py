@@ -10,12 +10,14 @@ from msgspec.structs import replace
 from proxy import accounting, recording
 from proxy.errors import BudgetExceeded, Denied, NoRoute
 from proxy.pipeline.house import House
+from proxy.policy import PolicySet
 from proxy.snapshot import Price, Snapshot
 from proxy.terms import (
     Attempt,
     Cost,
     Decision,
     End,
+    Facts,
     Fault,
     Limit,
     Mode,
@@ -63,6 +65,8 @@ class Books:
         self.request: Request
         self.limits: tuple[Limit, ...] = ()
         """The spend limits that apply to this call."""
+        self._also: dict[str, tuple[str, str]] = {}
+        """What else it is counted under, since rules read that: its user's day, its tenant's."""
 
     # --- before -----------------------------------------------------------------------------------------------------
 
@@ -110,21 +114,42 @@ class Books:
         return self.request.max_output_tokens or target.max_output or self._snapshot.limits.max_output_tokens
 
     def counters(self) -> list[tuple[str, str]]:
-        """Return the (scope, window) pairs that every call is counted under: its conversation, and its agent's day."""
+        """Return the (scope, window) pairs that the call is counted under: its conversation, its agent's day, and what
+        rules read besides."""
         draft = self._draft
-        day = accounting.window_key(accounting.Window.DAY, draft.at_ms)
-        return [(f"conversation:{draft.session.id}", accounting.ENDLESS), (f"agent:{draft.caller.agent}", day)]
+        of_conversation = f"conversation:{draft.session.id}", accounting.ENDLESS
+        return [of_conversation, (f"agent:{draft.caller.agent}", self._day()), *self._also.values()]
 
-    async def spend(self, asked: Target) -> Spend:
+    def _day(self) -> str:
+        return accounting.window_key(accounting.Window.DAY, self._draft.at_ms)
+
+    async def spend(self, asked: Target, policies: PolicySet, facts: Facts) -> Spend:
         """Return the money facts for policy."""
-        of_conversation, of_agent = await self._house.budgets.totals(self.counters())
+        scopes = {"user": f"user:{facts.user}" if facts.user else "", "tenant": f"tenant:{facts.caller.tenant}"}
+        self._also = {
+            name: (scope, self._day()) for name, scope in scopes.items() if scope and name in policies.spend_read
+        }
+        of_conversation, of_agent, *others = await self._house.budgets.totals(self.counters())
         quote = self.quote(asked)
         return Spend(
             est_nanousd=quote.est_nanousd,
             max_nanousd=quote.max_nanousd,
             conversation=of_conversation,
             agent=of_agent,
+            **dict(zip(self._also, others, strict=True)),
+            remaining_nanousd=await self._remaining(policies, facts),
         )
+
+    async def _remaining(self, policies: PolicySet, facts: Facts) -> int | None:
+        """Return what is left under the limit that has least room, where a rule reads that."""
+        limits = policies.limits(facts) if "remaining_nanousd" in policies.spend_read else ()
+        counted = [limit for limit in limits if limit.scope != ONE_CALL]
+        used = await self._house.budgets.totals([(limit.scope, limit.window) for limit in counted]) if counted else []
+        room = [
+            limit.cap_nanousd - totals.nanousd - totals.reserved_nanousd
+            for limit, totals in zip(counted, used, strict=True)
+        ]
+        return min((max(0, left) for left in room), default=None)
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from proxy.ports import Client, UpstreamReply
 from proxy.redaction import Vault
 from proxy.stretches import ARGUMENTS, ENDLESS, Channel, apart
 from proxy.terms import (
+    Caller,
     Candidate,
     Cover,
     Decision,
@@ -76,6 +77,7 @@ class Walk:
         self.usage: Usage | None = None
         self.reply_headers: Headers = {}
         self.policies: PolicySet = self.snapshot.policies
+        self.caller: Caller
         self.request: Request
         self.facts: Facts
         self.history: conversation.History
@@ -93,7 +95,7 @@ class Walk:
         draft.trace = tracing.context(raw.headers.get("traceparent", ""), draft.id)
         draft.prices_digest = self.snapshot.prices_digest
         draft.policy_digest = self.policies.digest
-        draft.caller = caller = self.snapshot.identify(raw, draft.at_ms)
+        draft.caller = self.caller = caller = self.snapshot.identify(raw, draft.at_ms)
         self.request = request = self.dialect.decode(raw)
         self.books.take(request)
         draft.stream, draft.model_asked = request.stream, request.model
@@ -103,20 +105,21 @@ class Walk:
         draft.session = await self._session()
         self.facts = Facts(
             at_ms=draft.at_ms,
-            caller=leveled(caller, draft.session.level),
+            caller=self._leveled(draft.session.labels),
             request=request,
             session=draft.session,
             headers=self._visible(),
             results=conversation.results(request.messages, draft.session, draft.at_ms),
             labels=draft.session.labels,
+            user=conversation.user(request, caller),
         )
         self.entered = True
         self.vault = Vault(self.house.vault_key, draft.session.id)
         if draft.session.escalation:
             raise Denied(self.humans.owned(draft.session))
-        if self.policies.reads_spend:
+        if self.policies.spend_read:
             asked = self.snapshot.table.asked(request.model)[0]
-            self.facts = replace(self.facts, spend=await self.books.spend(asked))
+            self.facts = replace(self.facts, spend=await self.books.spend(asked, self.policies, self.facts))
 
     def _visible(self) -> Headers:
         """Return the headers that some rule reads; no rule compiles that reads a credential."""
@@ -157,7 +160,8 @@ class Walk:
         # What is said instead of what was is content: a record names it, and keeps none of it.
         self.draft.decisions.append(replace(decision, rewrites=dict.fromkeys(decision.rewrites)))
         if decision.labels:
-            self.facts = replace(self.facts, labels=self.humans.label(decision.labels))
+            labels = self.humans.label(decision.labels)
+            self.facts = replace(self.facts, labels=labels, caller=self._leveled(labels))
         if decision.level:
             self.humans.lower(decision.level)
         if decision.verdict is not Verdict.REQUIRE_APPROVAL:
@@ -166,6 +170,12 @@ class Walk:
         if decision.verdict is Verdict.ESCALATE or (decision.verdict is Verdict.DENY and not dropped_only):
             raise Denied(decision)
         return decision
+
+    def _leveled(self, labels: Sequence[str]) -> Caller:
+        """Return who calls at the level that it has in a conversation with these labels."""
+        draft = self.draft
+        draft.caller = leveled(self.caller, draft.session.level, self.policies.level(labels))
+        return draft.caller
 
     def _weigh(self, decision: Decision) -> None:
         if decision.verdict.weight > self.verdict.weight:

@@ -144,6 +144,7 @@ class _Compiler:
         self._define()
         self._check_topics()
         checks = {phase: list(self._checks(phase)) for phase in Phase}
+        rules = tuple(lowered.rule for lowered in self._rules)
         units = {phase: self._unit(phase, found) for phase, found in checks.items() if found or self._limits(phase)}
         return Compiled(
             document=policy.document,
@@ -151,9 +152,10 @@ class _Compiler:
             agents=Globs(policy.agents),
             models=Globs(policy.models),
             tenants=Globs(policy.tenants),
-            rules=tuple(lowered.rule for lowered in self._rules),
+            rules=rules,
             units=units,
             caps=tuple(self._limits(Phase.REQUEST)),
+            levels=tuple(rule for rule in rules if rule.level and not rule.when and rule.mode is Mode.ENFORCE),
         )
 
     def _limits(self, phase: Phase) -> list[Rule]:
@@ -185,7 +187,7 @@ class _Compiler:
             rule = lowered.rule
             if rule.phase is phase:
                 self._check_rule(lowered)
-                made = self._check(lowered) if rule.cap_nanousd is None or rule.when else None
+                made = self._check(lowered) if rule.when else None
                 if made and rule.mode is not Mode.OFF:
                     yield made
 

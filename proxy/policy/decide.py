@@ -7,7 +7,7 @@ except BudgetExceeded where a limit cannot be told.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -18,8 +18,10 @@ from proxy.policy.facts import Maker
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, OnError, Rule
 from proxy.policy.tally import Tally
-from proxy.terms import Decision, Facts, Finding, Limit, Mode, OnDeny, Phase, Reach
+from proxy.terms import Decision, Facts, Finding, Level, Limit, Mode, OnDeny, Phase, Reach, Spend
 
+_SPENT = {"est_nanousd": "request", "max_nanousd": "request", "remaining_nanousd": "remaining"}
+"""Fields of Spend that rules know by another name."""
 KEPT_CALLERS = 1024
 """So many (agent, model, tenant) are remembered with the policies that apply to them."""
 
@@ -36,6 +38,8 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     units: Mapping[Phase, Unit]
     caps: tuple[Rule, ...]
     """Spend limits that are enforced."""
+    levels: tuple[Rule, ...] = ()
+    """How much agents may do, and in conversations with which labels."""
 
     def takes(self, agent: str, model: str, tenant: str) -> bool:
         """Say whether the selector's globs let this caller in."""
@@ -93,8 +97,9 @@ class PolicySet:
         headers = {path[2] for paths in self._reads.values() for path in paths if path[:2] == ("request", "headers")}
         self.visible_headers = frozenset(headers)
         """Lower-cased names of the request headers that rules read; Facts.headers needs no others."""
-        self.reads_spend = any(self.reads(phase, ("spend",)) for phase in Phase)
-        """Some rule reads Facts.spend."""
+        reads = {name: ("spend", _SPENT.get(name, name)) for name in Spend.__struct_fields__}
+        self.spend_read = frozenset(name for name, path in reads.items() if any(self.reads(p, path) for p in Phase))
+        """The fields of Facts.spend that some rule reads."""
         self._narrowed: dict[tuple[str, str, str], PolicySet] = {}
         self._subsets: dict[tuple[str, ...], PolicySet] = {}
 
@@ -121,6 +126,11 @@ class PolicySet:
                 policies, digest=self.digest, makers=self._makers, window_key=self._window_key, find=self._find
             )
         return self._subsets[names]
+
+    def level(self, labels: Collection[str]) -> Level | None:
+        """Return how much an agent may do at most in a conversation with these labels; None where no policy says."""
+        told = [level for policy in self._policies for level in _levels(policy, labels)]
+        return min(told, key=lambda level: level.rank, default=None)
 
     def has(self, phase: Phase) -> bool:
         """Say whether any rule is asked at this phase."""
@@ -218,6 +228,12 @@ def _reach(checks: Sequence[Check]) -> Reach | None:
     )
 
 
+def _levels(policy: Compiled, labels: Collection[str]) -> list[Level]:
+    """Return what a policy says of conversations with these labels, else what it says of all."""
+    of = {rule.labels: rule.level for rule in policy.levels if rule.level}
+    return [of[label,] for label in labels if (label,) in of] or [level for names, level in of.items() if not names]
+
+
 def _counter(rule: Rule, run: Run, scope: Scope, keys: Mapping[str, Check]) -> str:
     """Name what a limit is counted under; empty where its key fails and `onError: allow` says to go on without."""
     facts = run.facts
@@ -228,7 +244,13 @@ def _counter(rule: Rule, run: Run, scope: Scope, keys: Mapping[str, Check]) -> s
             return f"conversation:{facts.session.id}"
         case "agent":
             return f"agent:{facts.caller.agent}"
+        case "tenant":
+            return f"tenant:{facts.caller.tenant}"
+        case "user" if facts.user:
+            return f"user:{facts.user}"
     try:
+        if rule.scope == "user":
+            raise cel.CelError("no_such_field", "the request does not say who its user is")
         key = told_key(run.evaluate(keys[rule.id].program, scope))
     except cel.CelError as error:
         if rule.on_error is OnError.ALLOW:

@@ -5,6 +5,7 @@ In: Facts. Out: an activation for CEL. Never: work for a variable that no rule r
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeAlias, cast
 
@@ -145,9 +146,10 @@ def _tokens_est(activation: Activation) -> int:
 # --- caller, conversation ---------------------------------------------------------------------------------------------
 
 
-def _roles(activation: Activation) -> list[str]:
-    roles = activation.facts.caller.claims.get("roles", "").split(",")
-    return [role.strip() for role in roles if role.strip()]
+def _listed(activation: Activation, claim: str) -> list[str]:
+    """Return the entries of a claim that lists several, separated by commas."""
+    entries = activation.facts.caller.claims.get(claim, "").split(",")
+    return [entry.strip() for entry in entries if entry.strip()]
 
 
 def _tool_counts(activation: Activation) -> dict[str, int]:
@@ -242,6 +244,20 @@ def _totals(totals: Totals) -> dict[str, object]:
     return {"usd": (totals.nanousd + totals.reserved_nanousd) / NANO, "tokens": totals.tokens, "calls": totals.calls}
 
 
+def _user(activation: Activation) -> Totals:
+    totals = activation.facts.spend.user
+    if totals is None:
+        raise cel.CelError("no_such_field", "no such field: user (the request does not say who its user is)")
+    return totals
+
+
+def _remaining(activation: Activation) -> float:
+    remaining = activation.facts.spend.remaining_nanousd
+    if remaining is None:
+        raise cel.CelError("no_such_field", "no such field: remaining (no spend limit applies)")
+    return remaining / NANO
+
+
 def _of_request(activation: Activation) -> dict[str, object]:
     spend = activation.facts.spend
     amounts = {"est_usd": spend.est_nanousd, "max_usd": spend.max_nanousd}
@@ -311,11 +327,14 @@ _MAKERS: dict[str, Maker] = {
     "agent.id": lambda a: a.facts.caller.agent,
     "agent.level": lambda a: str(a.facts.caller.level),
     "agent.rank": lambda a: _RANK[a.facts.caller.level],
+    "caller.id_hash": lambda a: hashlib.blake2b(a.facts.caller.principal.encode(), digest_size=16).hexdigest(),
+    "caller.known_pii": lambda a: _listed(a, "known_pii"),
     "caller.tenant": lambda a: a.facts.caller.tenant,
     "caller.tier": lambda a: a.facts.caller.claims.get("tier", ""),
-    "caller.roles": _roles,
+    "caller.roles": lambda a: _listed(a, "roles"),
     "caller.claims": lambda a: dict(a.facts.caller.claims),
     "conversation.id": lambda a: a.facts.session.id,
+    "conversation.channel": lambda a: a.facts.request.metadata.get("channel", ""),
     "conversation.turn": lambda a: a.facts.session.turn,
     "conversation.labels": lambda a: list(a.facts.labels),
     "conversation.escalated": lambda a: a.facts.session.escalation != "",
@@ -374,6 +393,16 @@ _MAKERS: dict[str, Maker] = {
     "spend.conversation.usd": lambda a: _totals(a.facts.spend.conversation)["usd"],
     "spend.conversation.tokens": lambda a: a.facts.spend.conversation.tokens,
     "spend.conversation.calls": lambda a: a.facts.spend.conversation.calls,
+    "spend.user": lambda a: _totals(_user(a)),
+    "spend.user.usd": lambda a: _totals(_user(a))["usd"],
+    "spend.user.tokens": lambda a: _user(a).tokens,
+    "spend.user.calls": lambda a: _user(a).calls,
+    "spend.tenant": lambda a: _totals(a.facts.spend.tenant),
+    "spend.tenant.usd": lambda a: _totals(a.facts.spend.tenant)["usd"],
+    "spend.tenant.tokens": lambda a: a.facts.spend.tenant.tokens,
+    "spend.tenant.calls": lambda a: a.facts.spend.tenant.calls,
+    "spend.remaining": lambda a: {"usd": _remaining(a)},
+    "spend.remaining.usd": _remaining,
     "spend.agent": lambda a: _totals(a.facts.spend.agent),
     "spend.agent.usd": lambda a: _totals(a.facts.spend.agent)["usd"],
     "spend.agent.tokens": lambda a: a.facts.spend.agent.tokens,

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from proxy import cel
+from proxy.policy.sentences import first, sentences
 from proxy.terms import Finding
 
 TOKENS_CHARGE = 64
 """Budget units for 256 characters: a tokenizer needs some microseconds for them, a unit is about 0.1 µs."""
+SENTENCES_CHARGE = 600
+"""Budget units for 256 characters, in which each may end a sentence."""
 FIND_CHARGE = 256
 """Budget units for 256 characters, which some dozen detectors read."""
 
@@ -36,6 +39,8 @@ class Functions(msgspec.Struct, frozen=True, kw_only=True):
 def table(functions: Functions) -> dict[str, cel.Function]:
     """Return the functions that expressions may call on top of CEL's own."""
     return {
+        "sentences": cel.Function(call=_of_text("sentences", sentences), least=1, charge=SENTENCES_CHARGE, kind="list"),
+        "firstSentences": cel.Function(call=_first, least=2, charge=SENTENCES_CHARGE, kind="string"),
         "tokens": cel.Function(call=_of_text("tokens", functions.tokens), least=1, charge=TOKENS_CHARGE, kind="int"),
         **{
             guard: cel.Function(
@@ -64,6 +69,12 @@ def _finder(functions: Functions, guard: str) -> Callable[[str], list[object]]:
         ]
 
     return find
+
+
+def _first(text: object, count: object) -> str:
+    if not isinstance(text, str) or not isinstance(count, int) or isinstance(count, bool):
+        raise cel.CelError("no_such_overload", "firstSentences() takes a text and a whole number")
+    return first(text, count)
 
 
 def _of_text(name: str, function: Callable[[str], object]) -> Callable[[object], object]:

@@ -12,7 +12,10 @@ from tests.policy.written import entry, lowered, problems
     [
         pytest.param(
             "  rules: []",
-            ["this policy says nothing: give it topics, actions, spend, data, escalation, routing, rules"],
+            [
+                "this policy says nothing: "
+"give it topics, actions, spend, data, voice, escalation, routing, maturity, rules"
+            ],
             id="nothing said",
         ),
         pytest.param(

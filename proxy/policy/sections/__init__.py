@@ -8,7 +8,7 @@ from typing import Any
 from proxy.documents import Path
 from proxy.policy.lowering import Lowering
 from proxy.policy.rule import Lowered
-from proxy.policy.sections import actions, data, escalation, routing, rules, spend, topics
+from proxy.policy.sections import actions, data, escalation, maturity, routing, rules, spend, topics, voice
 
 Section = Callable[[Lowering, Mapping[str, Any], Path], Iterator[Lowered]]
 
@@ -17,8 +17,10 @@ SECTIONS: Mapping[str, Section] = {
     "actions": actions.lower,
     "spend": spend.lower,
     "data": data.lower,
+    "voice": voice.lower,
     "escalation": escalation.lower,
     "routing": routing.lower,
+    "maturity": maturity.lower,
     "rules": rules.lower,
 }
 """Name of a section -> what lowers it: the whole section where it is a mapping, else each of its entries."""

@@ -13,7 +13,9 @@ from proxy.terms import Mode, Phase, Verdict
 TOTALS = {
     ("request", ""): "spend.request",
     ("conversation", "conversation"): "spend.conversation",
+    ("user", "day"): "spend.user",
     ("agent", "day"): "spend.agent",
+    ("tenant", "day"): "spend.tenant",
 }
 """Where Facts carry the running total of a (scope, window), in UTC."""
 
@@ -44,7 +46,7 @@ def _counter(policy: Lowering, entry: Mapping[str, Any], at: Path) -> tuple[str,
         policy.wrong(at, "give `scope` or `key`, one of them")
     elif scope == "request" and window:
         policy.wrong((*at, "window"), "the scope `request` is one call and has no window")
-    elif scope in ("agent", "key") and window in ("", "conversation"):
+    elif scope in ("user", "agent", "tenant", "key") and window in ("", "conversation"):
         policy.wrong(at, f"a limit by {scope} needs a `window`: minute, hour, day, week or month")
     if "timezone" in entry and window in ("", "conversation", "minute", "hour"):
         policy.wrong((*at, "timezone"), "`timezone` changes nothing here: only a day, week or month has one")
@@ -95,5 +97,5 @@ def _soft(policy: Lowering, entry: Mapping[str, Any], at: Path, scope: str, wind
 def _total(policy: Lowering, entry: Mapping[str, Any], at: Path, scope: str, window: str, what: str) -> str:
     total = TOTALS.get((scope, window))
     if total is None or entry.get("timezone", "UTC") != "UTC":
-        policy.wrong(at, f"{what} is possible per request, per conversation, and per agent and UTC day")
+        policy.wrong(at, f"{what} is possible per request, per conversation, and per user, agent or tenant and UTC day")
     return total or "spend.conversation"

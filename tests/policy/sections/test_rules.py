@@ -106,11 +106,6 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             id="no strip of a reply",
         ),
         pytest.param(
-            "  rules: []",
-            ["this policy says nothing: give it topics, actions, spend, data, escalation, routing, rules"],
-            id="nothing said",
-        ),
-        pytest.param(
             rule(when="true", onDeny="explain"),
             ["`onDeny: explain` is for rules in phase tool_call: it tells the model of its call"],
             id="explained to nobody",

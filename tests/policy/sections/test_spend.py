@@ -134,17 +134,20 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
         ),
         pytest.param(
             entry("spend", scope="agent", window="month", softUSD=1, onSoft="annotate"),
-            ["`softUSD` is possible per request, per conversation, and per agent and UTC day"],
+            ["`softUSD` is possible per request, per conversation, and per user, agent or tenant and UTC day"],
             id="a soft limit that nobody can see",
         ),
         pytest.param(
             entry("spend", scope="agent", window="day", timezone="Europe/Madrid", softUSD=1, onSoft="annotate"),
-            ["`softUSD` is possible per request, per conversation, and per agent and UTC day"],
+            ["`softUSD` is possible per request, per conversation, and per user, agent or tenant and UTC day"],
             id="a soft limit by another day",
         ),
         pytest.param(
             "  mode: shadow\n" + entry("spend", scope="agent", window="month", limitUSD=1),
-            ["a limit in mode shadow is possible per request, per conversation, and per agent and UTC day"],
+            [
+                "a limit in mode shadow is possible per request, per conversation, "
+"and per user, agent or tenant and UTC day"
+            ],
             id="a shadow that nobody can see",
         ),
     ],
