@@ -287,6 +287,9 @@ def _spend(mocks: Mapping[str, Any]) -> Spend:
         max_nanousd=_nano(request.get("max_usd")),
         conversation=_totals(mocks.get("conversation", {})),
         agent=_totals(mocks.get("agent", {})),
+        user=_totals(mocks["user"]) if "user" in mocks else None,
+        tenant=_totals(mocks.get("tenant", {})),
+        remaining_nanousd=_nano(mocks.get("remaining", {}).get("usd")),
     )
 
 

@@ -230,6 +230,34 @@ def test_a_limit_is_counted_under_its_scope_and_window(entry: str, expected: tup
     assert [expected] == limited(entry)
 
 
+def test_users_and_tenants_have_counters_of_their_own() -> None:
+    """A user is counted under the digest that the hallway made of its name; so is a tenant under its name."""
+    day = f"day:UTC:{AT_MS}"
+
+    assert [("user:abc", day, 10**9)] == limited("{id: e, scope: user, window: day, limitUSD: 1}", facts(user="abc"))
+    assert [("tenant:acme", day, 10**9)] == limited("{id: e, scope: tenant, window: day, limitUSD: 1}")
+
+
+@pytest.mark.parametrize("on_error", ["deny", "allow"])
+def test_a_limit_by_user_needs_a_user(on_error: str) -> None:
+    """Whose budget a call is must be told, or `onError: allow` say to go on without."""
+    spec = "{id: e, scope: user, window: day, limitUSD: 1}"
+    if on_error == "deny":
+        with pytest.raises(BudgetExceeded, match="whose budget"):
+            limited(spec)
+        return
+
+    assert [] == limited(spec, before="  onError: allow\n")
+
+
+def test_what_is_read_of_spend_is_known() -> None:
+    """No counter is asked for that no rule reads."""
+    read = compiled(rule(when="spend.user.usd > 1.0 && spend.request.max_usd > 1.0 && spend.remaining.usd < 1.0"))
+
+    assert frozenset(("user", "est_nanousd", "max_nanousd", "remaining_nanousd")) == read.spend_read
+    assert frozenset() == compiled(rule(when="true")).spend_read
+
+
 def test_a_key_is_counted_under_its_digest() -> None:
     """A key keeps customers apart, and says nothing of them in the store."""
     entry = "{id: e, key: request.metadata.customer, window: month, limitUSD: 1}"

@@ -31,7 +31,7 @@ from proxy.terms import (
     Usage,
     Verdict,
 )
-from tests.policy.written import at_level, called, facts, found, replied, request, rule, value, verdict
+from tests.policy.written import at_level, called, decided, facts, found, replied, request, rule, value, verdict
 
 HISTORY = (
     Message(role="system", text="be kind"),
@@ -410,3 +410,40 @@ def test_a_cost_that_is_not_known_is_not_nothing() -> None:
     spec = rule(phase="post", action="record", when="cost.usd < 1.0")
 
     assert Verdict.ALERT == verdict(spec, facts(outcome=replace(OUTCOME, nanousd=None)), Phase.POST)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "spend.user == {'usd': 0.003, 'tokens': 7, 'calls': 2} && spend.user.usd == 0.003",
+        "spend.user.tokens == 7 && spend.user.calls == 2",
+        "spend.tenant == {'usd': 1.0, 'tokens': 9, 'calls': 3} && spend.tenant.usd == 1.0",
+        "spend.tenant.tokens == 9 && spend.tenant.calls == 3",
+        "spend.remaining.usd == 0.25 && spend.remaining == {'usd': 0.25}",
+        "size(caller.id_hash) == 32 && caller.id_hash != 'someone'",
+        "caller.known_pii == ['ann@example.org', '555 1234']",
+        "conversation.channel == 'mail'",
+    ],
+)
+def test_rules_see_whose_money_it_is(expression: str) -> None:
+    """Totals of users and tenants, what is left, and what is known of the caller."""
+    known = facts(
+        spend=Spend(
+            user=Totals(nanousd=2_000_000, reserved_nanousd=1_000_000, tokens=7, calls=2),
+            tenant=Totals(nanousd=10**9, tokens=9, calls=3),
+            remaining_nanousd=250_000_000,
+        ),
+        caller=replace(at_level(Level.EXECUTE), claims={"known_pii": "ann@example.org, 555 1234"}),
+        request=request(metadata={"channel": "mail"}),
+    )
+
+    assert Verdict.DENY == value(expression, known)
+
+
+@pytest.mark.parametrize("path", ["spend.user.usd", "spend.user.calls", "spend.remaining.usd"])
+def test_what_is_not_known_of_money_is_not_there(path: str) -> None:
+    """No user, no user's total; no limit, nothing that could be left of it."""
+    root = path.rpartition(".")[0]
+
+    assert "policy_error" == decided(rule(when=f"{path} == 0"), facts()).reason
+    assert Verdict.ALLOW == value(f"has({root})", facts())

@@ -70,3 +70,25 @@ def test_functions_take_texts_and_are_paid_for(expression: str, kind: str) -> No
         evaluated(expression, budget=200)
 
     assert kind == raised.value.kind
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("sentences('One. Two!')", ["One. ", "Two!"]),
+        ("firstSentences('One. Two!', 1)", "One."),
+        ("size(sentences('')) == 0", True),
+    ],
+)
+def test_sentences_are_told_apart(expression: str, expected: object) -> None:
+    """They are counted and cut where a reader would end them."""
+    assert expected == evaluated(expression)
+
+
+@pytest.mark.parametrize(
+    "expression", ["firstSentences(1, 1)", "firstSentences('a', '1')", "firstSentences('a', true)"]
+)
+def test_sentences_are_of_a_text(expression: str) -> None:
+    """Anything else is an error."""
+    with pytest.raises(cel.CelError, match="takes a text and a whole number"):
+        evaluated(expression)

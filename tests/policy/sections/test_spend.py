@@ -146,7 +146,7 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             "  mode: shadow\n" + entry("spend", scope="agent", window="month", limitUSD=1),
             [
                 "a limit in mode shadow is possible per request, per conversation, "
-"and per user, agent or tenant and UTC day"
+                "and per user, agent or tenant and UTC day"
             ],
             id="a shadow that nobody can see",
         ),

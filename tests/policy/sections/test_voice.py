@@ -56,7 +56,9 @@ def test_a_reply_is_cut_after_its_last_sentence() -> None:
     """One that is short enough stays as it is."""
     policies = compiled(voice(maxSentences=2))
 
-    long, short = (policies.decide(Phase.RESPONSE, replied(text), "d") for text in ("So be it. It is! More.", "So be it. It is!"))
+    long, short = (
+        policies.decide(Phase.RESPONSE, replied(text), "d") for text in ("So be it. It is! More.", "So be it. It is!")
+    )
 
     assert ({"text": "So be it. It is!"}, Verdict.ALLOW) == (long.rewrites, short.verdict)
 
