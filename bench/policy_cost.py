@@ -12,8 +12,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from proxy import config
 from proxy.guards import topics
-from proxy.policy import Functions, PolicySet, Source, load
+from proxy.policy import PolicySet, Source, load
 from proxy.terms import (
     Caller,
     Facts,
@@ -88,7 +89,7 @@ def decisions(policies: PolicySet, known: Facts) -> dict[str, Callable[[], objec
 def main(rounds: int) -> None:
     """Measure and print."""
     guard = topics.create([source("topics.yaml")])
-    functions = Functions(tokens=len, window_key=lambda window, zone, at_ms: window, find=lambda text: (), kinds={})
+    functions = config.FUNCTIONS
     policies = load([source("policy.yaml")], functions=functions, guards={"topics": guard.labels})
     kilobyte = (f"{MESSAGES[-1].text} {ANSWER} " * 8)[:1024]
     work = decisions(policies, facts(guard))

@@ -13,7 +13,7 @@ from proxy import accounting, plugins, policy
 from proxy.config.reading import Loaded
 from proxy.documents import Problems, Source
 from proxy.errors import ConfigError
-from proxy.ports import Guard
+from proxy.ports import Guard, Priced
 from proxy.terms import Finding
 
 POLICY_FILE = "policy.yaml"
@@ -155,7 +155,8 @@ def _window_key(window: str, zone: str, at_ms: int) -> str:
     return accounting.window_key(accounting.Window(window), at_ms, accounting.zone_named(zone))
 
 
-_FINDERS: tuple[Guard, ...] = tuple(plugins.load("guards", name).create(()) for name in ("pii", "secrets"))
+_FINDERS: tuple[Priced, ...] = tuple(plugins.load("guards", name).create(()) for name in ("pii", "secrets"))
+_GROUNDING = plugins.load("guards", "grounding").create(())
 
 
 @functools.lru_cache(maxsize=512)
@@ -168,7 +169,11 @@ FUNCTIONS = policy.Functions(
     tokens=accounting.estimate,
     window_key=_window_key,
     find=_found,
+    find_us=lambda text: sum(guard.most_us(text) for guard in _FINDERS),
     kinds={label: (guard.lookbehind, guard.lookahead) for guard in _FINDERS for label in guard.labels},
+    ungrounded=_GROUNDING.scan,
+    claims=_GROUNDING.claims,
+    read_us=_GROUNDING.most_us,
 )
 """What policies can compute with the help of other rooms."""
 

@@ -30,6 +30,8 @@ MOST_CLAIMS = 2_000
 """A reply of more characters, or with more claims, is not judged at all."""
 HEDGE_REACH = 256
 """So many characters before a status are asked whether it is asserted."""
+READ_US = 1.0
+"""What a character of a reply or of the evidence takes at most (bench/guard_cost.py)."""
 STATUS_SCORE = 0.7
 """Words are a weaker sign than values."""
 
@@ -142,6 +144,10 @@ class Grounding:
     def claims(self, text: str) -> list[Finding]:
         """Return every claim, supported or not; raise TooLarge."""
         return [_finding(text, claim) for claim in _claims(text)]
+
+    def most_us(self, text: str) -> int:
+        """Return the most microseconds that reading a text takes, as a reply or as evidence."""
+        return 50 + int(READ_US * len(text))
 
 
 def _finding(text: str, claim: Claim) -> Finding:

@@ -64,9 +64,7 @@ def load(
         raise PolicyProblems(sorted(problems.found, key=by_place))
     ready.sort(key=lambda policy: (policy.priority, policy.document.name))
     digest = digest_of(sorted([c.document.name, c.document.version, c.document.digest] for c in ready))
-    return PolicySet(
-        tuple(ready), digest=digest, makers=house.makers, window_key=functions.window_key, find=functions.find
-    )
+    return PolicySet(tuple(ready), digest=digest, makers=house.makers, functions=functions)
 
 
 def schema(name: str) -> bytes:

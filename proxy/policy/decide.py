@@ -7,7 +7,7 @@ except BudgetExceeded where a limit cannot be told.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -15,10 +15,11 @@ from proxy import cel
 from proxy.errors import BudgetExceeded
 from proxy.policy.evaluation import RULE_BUDGET, Check, Outcome, Reference, Run, Scope, Unit, told_key
 from proxy.policy.facts import Maker
+from proxy.policy.functions import Functions
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, OnError, Rule
 from proxy.policy.tally import Tally
-from proxy.terms import Decision, Facts, Finding, Level, Limit, Mode, OnDeny, Phase, Reach, Spend
+from proxy.terms import Decision, Facts, Level, Limit, Mode, OnDeny, Phase, Reach, Spend
 
 _SPENT = {"est_nanousd": "request", "max_nanousd": "request", "remaining_nanousd": "remaining"}
 """Fields of Spend that rules know by another name."""
@@ -66,8 +67,7 @@ class PolicySet:
         *,
         digest: str,
         makers: Mapping[str, Maker],
-        window_key: Callable[[str, str, int], str],
-        find: Callable[[str], Sequence[Finding]],
+        functions: Functions,
     ) -> None:
         self.digest = digest
         """Of the whole bundle, also where only some of its policies apply."""
@@ -75,8 +75,7 @@ class PolicySet:
         self.rules = tuple(rule for policy in policies for rule in policy.rules)
         self._policies = policies
         self._makers = makers
-        self._window_key = window_key
-        self._find = find
+        self._functions = functions
         self._units = {p: tuple(c.units[p] for c in policies if p in c.units) for p in Phase}
         self._reads = {p: frozenset[Reference]().union(*(unit.reads for unit in self._units[p])) for p in Phase}
         self._asked = frozenset(p for p, units in self._units.items() if any(unit.checks for unit in units))
@@ -123,7 +122,7 @@ class PolicySet:
         names = tuple(policy.document.name for policy in policies)
         if names not in self._subsets:
             self._subsets[names] = PolicySet(
-                policies, digest=self.digest, makers=self._makers, window_key=self._window_key, find=self._find
+                policies, digest=self.digest, makers=self._makers, functions=self._functions
             )
         return self._subsets[names]
 
@@ -181,7 +180,7 @@ class PolicySet:
         return tuple(limit for policy in chosen._caps for limit in self._limits(policy, run))
 
     def _run(self, facts: Facts) -> Run:
-        return Run(facts, self._makers, self._find)
+        return Run(facts, self._makers, self._functions)
 
     def _for(self, facts: Facts) -> PolicySet:
         return self.narrow(facts.caller.agent, facts.request.model, facts.caller.tenant)
@@ -210,7 +209,9 @@ class PolicySet:
                     yield Limit(
                         rule=rule.id,
                         scope=name,
-                        window=self._window_key(rule.window, rule.timezone, run.facts.at_ms) if rule.window else "",
+                        window=self._functions.window_key(rule.window, rule.timezone, run.facts.at_ms)
+                        if rule.window
+                        else "",
                         cap_nanousd=rule.cap_nanousd or 0,
                         message=rule.message,
                         on_deny=rule.on_deny,

@@ -5,7 +5,7 @@ In: compiled rules, Facts. Out: whether each matches, or why that cannot be told
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, cast
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from proxy import cel
 from proxy.policy.arguments import conforms
 from proxy.policy.facts import Activation, Maker
-from proxy.policy.functions import findings
+from proxy.policy.functions import Functions, findings
 from proxy.policy.patterns import Globs
 from proxy.policy.rewriting import overlaid, told
 from proxy.policy.rule import Rule
@@ -69,13 +69,13 @@ class Outcome(NamedTuple):
 class Run:
     """One evaluation of a phase: its facts and what is left of its budget."""
 
-    __slots__ = ("_find", "_found", "_overlay", "activation", "facts", "left")
+    __slots__ = ("_found", "_functions", "_overlay", "activation", "facts", "left")
 
-    def __init__(self, facts: Facts, makers: Mapping[str, Maker], find: Callable[[str], Sequence[Finding]]) -> None:
+    def __init__(self, facts: Facts, makers: Mapping[str, Maker], functions: Functions) -> None:
         self.facts = facts
         self.activation = Activation(facts, makers)
         self.left = PHASE_BUDGET
-        self._find = find
+        self._functions = functions
         self._found: dict[str, list[Finding]] = {}
         self._overlay: dict[str, object] = {}
 
@@ -151,8 +151,11 @@ class Run:
                     yield span(rule, search.redaction.how, place, found)
 
     def _findings(self, text: str) -> list[Finding]:
+        """Find what is in a text, once for all rules; it is paid from what is left of the phase's budget."""
         if text not in self._found:
-            self._found[text] = findings(self._find, text)
+            budget = cel.Budget(self.left)
+            self._found[text] = findings(self._functions, text, budget)
+            self.left = budget.left
         return self._found[text]
 
     def _allows(self, allow: cel.Program, text: str, found: Finding, scope: Scope) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from proxy import cel
+from proxy.errors import HandrailError
 from proxy.policy.sentences import first, sentences
 from proxy.terms import Finding
 
@@ -17,12 +18,12 @@ TOKENS_CHARGE = 64
 """Budget units for 256 characters: a tokenizer needs some microseconds for them, a unit is about 0.1 µs."""
 SENTENCES_CHARGE = 600
 """Budget units for 256 characters, in which each may end a sentence."""
-FIND_CHARGE = 256
-"""Budget units for 256 characters, which some dozen detectors read."""
+UNITS_PER_US = 4
+"""A unit is at most a quarter of a microsecond."""
 
 
 class Functions(msgspec.Struct, frozen=True, kw_only=True):
-    """What policies can compute but this room cannot."""
+    """What policies can compute but this room cannot; what takes long says how long at most, in microseconds."""
 
     tokens: Callable[[str], int]
     """Tokens of a text."""
@@ -31,9 +32,16 @@ class Functions(msgspec.Struct, frozen=True, kw_only=True):
     raises ValueError for an unknown time zone."""
     find: Callable[[str], Sequence[Finding]]
     """All findings of the guards `pii` and `secrets` in a text."""
+    find_us: Callable[[str], int]
     kinds: Mapping[str, tuple[int, int]]
     """The labels that those can have, each with how many characters before and after the beginning of such a finding
     decide about it."""
+    ungrounded: Callable[[str, Sequence[str]], Sequence[Finding]]
+    """The claims of a text that none of some evidence texts supports."""
+    claims: Callable[[str], Sequence[Finding]]
+    """All claims of a text."""
+    read_us: Callable[[str], int]
+    """What reading a text for claims takes, or as evidence."""
 
 
 def table(functions: Functions) -> dict[str, cel.Function]:
@@ -42,31 +50,40 @@ def table(functions: Functions) -> dict[str, cel.Function]:
         "sentences": cel.Function(call=_of_text("sentences", sentences), least=1, charge=SENTENCES_CHARGE, kind="list"),
         "firstSentences": cel.Function(call=_first, least=2, charge=SENTENCES_CHARGE, kind="string"),
         "tokens": cel.Function(call=_of_text("tokens", functions.tokens), least=1, charge=TOKENS_CHARGE, kind="int"),
-        **{
-            guard: cel.Function(
-                call=_of_text(guard, _finder(functions, guard)), least=1, charge=FIND_CHARGE, kind="list"
-            )
-            for guard in ("pii", "secrets")
-        },
+        "pii": cel.Function(call=_finder(functions, "pii"), least=1, metered=True, kind="list"),
+        "secrets": cel.Function(call=_finder(functions, "secrets"), least=1, metered=True, kind="list"),
+        "claims": cel.Function(call=_claims(functions), least=1, metered=True, kind="list"),
+        "ungrounded": cel.Function(call=_ungrounded(functions), least=2, metered=True, kind="list"),
     }
 
 
-def findings(find: Callable[[str], Sequence[Finding]], text: str) -> list[Finding]:
-    """Return what is found in a text, first things first, of those the longest first; raise CelError."""
+def findings(functions: Functions, text: str, budget: cel.Budget) -> list[Finding]:
+    """Return what is found in a text, first things first, of those the longest first; pay for it before it is looked
+    for, and raise CelError."""
+    budget.charge(UNITS_PER_US * functions.find_us(text))
+    return sorted(_told(lambda: functions.find(text)), key=lambda finding: (finding.start, -finding.end))
+
+
+def _told(scan: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
     try:
-        found = find(text)
+        return scan()
+    except HandrailError as error:
+        raise cel.CelError("guard", f"the text cannot be searched: {error.code}") from error
     except Exception as error:  # a guard is a plug-in: whatever it raises follows the rule's onError
         raise cel.CelError("guard", f"the text cannot be searched: {type(error).__name__}") from error
-    return sorted(found, key=lambda finding: (finding.start, -finding.end))
 
 
-def _finder(functions: Functions, guard: str) -> Callable[[str], list[object]]:
-    def find(text: str) -> list[object]:
-        return [
-            {"kind": f.label, "text": text[f.start : f.end], "start": f.start, "end": f.end, "score": float(f.score)}
-            for f in findings(functions.find, text)
-            if f.guard == guard
-        ]
+def _shown(text: str, found: Sequence[Finding]) -> list[object]:
+    return [
+        {"kind": f.label, "text": text[f.start : f.end], "start": f.start, "end": f.end, "score": float(f.score)}
+        for f in found
+    ]
+
+
+def _finder(functions: Functions, guard: str) -> Callable[[cel.Budget, object], list[object]]:
+    def find(budget: cel.Budget, value: object) -> list[object]:
+        text = _text(guard, value)
+        return _shown(text, [found for found in findings(functions, text, budget) if found.guard == guard])
 
     return find
 
@@ -77,10 +94,31 @@ def _first(text: object, count: object) -> str:
     return first(text, count)
 
 
-def _of_text(name: str, function: Callable[[str], object]) -> Callable[[object], object]:
-    def call(text: object) -> object:
-        if not isinstance(text, str):
-            raise cel.CelError("no_such_overload", f"{name}() takes a text")
-        return function(text)
+def _claims(functions: Functions) -> Callable[[cel.Budget, object], list[object]]:
+    def claims(budget: cel.Budget, value: object) -> list[object]:
+        text = _text("claims", value)
+        budget.charge(UNITS_PER_US * functions.read_us(text))
+        return _shown(text, _told(lambda: functions.claims(text)))
 
-    return call
+    return claims
+
+
+def _ungrounded(functions: Functions) -> Callable[[cel.Budget, object, object], list[object]]:
+    def ungrounded(budget: cel.Budget, value: object, evidence: object) -> list[object]:
+        if not isinstance(evidence, list):
+            raise cel.CelError("no_such_overload", "ungrounded() takes a text and a list of texts")
+        text, *texts = (_text("ungrounded", one) for one in (value, *evidence))
+        budget.charge(UNITS_PER_US * sum(map(functions.read_us, (text, *texts))))
+        return _shown(text, _told(lambda: functions.ungrounded(text, texts)))
+
+    return ungrounded
+
+
+def _of_text(name: str, function: Callable[[str], object]) -> Callable[[object], object]:
+    return lambda value: function(_text(name, value))
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise cel.CelError("no_such_overload", f"{name}() takes a text")

@@ -169,6 +169,11 @@ def test_evidence_has_no_longest_length() -> None:
     assert [] == claims("$5", "x " * LONGEST_REPLY + "$5" + " x" * LONGEST_REPLY)
 
 
+def test_what_reading_takes_at_most_is_told_beforehand() -> None:
+    """It grows with the text, whatever it says."""
+    assert 0 < GUARD.most_us("") < GUARD.most_us("$5 " * 300) == GUARD.most_us("so " * 300)
+
+
 def test_claims_are_listed_without_evidence() -> None:
     """What a text commits to can be asked for by itself."""
     assert [("money", 0, 2), ("percentage", 3, 6)] == [

@@ -141,6 +141,26 @@ def test_texts_are_paid_from_the_same_budget() -> None:
     assert ("a", "a", "") == (decision.message, decision.rules[0].message, decision.rules[-1].message)
 
 
+def test_searches_are_paid_from_the_same_budget() -> None:
+    """What is looked for in a text is paid once for all rules; a text for which too little is left fails them all."""
+    masks = policy(
+        *(
+            {"id": name, "action": "mask", "kinds": ["email"], "when": "true", "onError": on_error}
+            for name, on_error in (("one", "deny"), ("two", "allow"))
+        )
+    )
+
+    paid = decided(masks, facts(request=request("a@b.c " * 5_000, "a@b.c")))
+    unpaid = decided(masks, facts(request=request("a@b.c " * 5_000, "d@e.f " * 5_000)))
+
+    assert (Verdict.REDACT, 5_001) == (paid.verdict, len(paid.spans))
+    assert (Verdict.DENY, "policy_error", [True, True]) == (
+        unpaid.verdict,
+        unpaid.reason,
+        [bool(hit.error) for hit in unpaid.rules],
+    )
+
+
 def test_a_variable_that_fails_fails_each_rule_that_reads_it() -> None:
     """An error is remembered like a value: the rules that need the variable fail, the others do not."""
     spec = policy(

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxy import cel
+from proxy.errors import TooLarge
 from proxy.policy.functions import table
 from proxy.terms import Finding
 from tests.policy.written import FUNCTIONS
@@ -56,10 +57,58 @@ def test_a_search_that_fails_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        pytest.param(
+            "claims('it is $5')",
+            [{"kind": "money", "text": "$5", "start": 6, "end": 8, "score": 1.0}],
+            id="claims",
+        ),
+        pytest.param(
+            "ungrounded('$5 or $6', ['$5', ''])",
+            [{"kind": "money", "text": "$6", "start": 6, "end": 8, "score": 1.0}],
+            id="ungrounded",
+        ),
+        pytest.param("ungrounded('$5', ['it is $5'])", [], id="grounded"),
+        pytest.param("ungrounded('$5', []).map(c, c.kind)", ["money"], id="no evidence"),
+    ],
+)
+def test_claims_and_what_supports_them_can_be_asked_for(expression: str, found: object) -> None:
+    """A policy chooses its own evidence: a claim that none of it supports is listed."""
+    assert found == evaluated(expression)
+
+
+def test_what_is_too_long_to_judge_is_an_error() -> None:
+    """A guard that refuses a text says why."""
+
+    def refusing(text: str) -> list[Finding]:
+        raise TooLarge("no", code="too_long")
+
+    functions = table(replace(FUNCTIONS, claims=refusing))
+
+    with pytest.raises(cel.CelError, match="cannot be searched: too_long"):
+        cel.compile("claims('x')", functions=functions).evaluate({}, cel.Budget(10_000))
+
+
+@pytest.mark.parametrize("call", ["pii(t)", "secrets(t)", "claims(t)", "ungrounded(t, [])", "ungrounded('', [t])"])
+def test_a_search_costs_what_it_takes_at_most(call: str) -> None:
+    """Four units for each microsecond that the guard says beforehand; without them nothing is searched."""
+    program, text = cel.compile(call, variables={"t"}, functions=table(FUNCTIONS)), "x" * 100
+    enough, short = cel.Budget(410), cel.Budget(399)
+
+    program.evaluate({"t": text}, enough)
+
+    assert 0 <= enough.left <= 10
+    with pytest.raises(cel.CelError, match="budget"):
+        program.evaluate({"t": text}, short)
+
+
+@pytest.mark.parametrize(
     ("expression", "kind"),
     [
-        pytest.param("pii('x')", "budget", id="pii costs more"),
-        pytest.param("secrets('x')", "budget", id="secrets costs more"),
+        pytest.param("pii(dyn(5))", "no_such_overload", id="pii of no text"),
+        pytest.param("ungrounded('x', dyn('x'))", "no_such_overload", id="evidence is no list"),
+        pytest.param("ungrounded('x', [dyn(5)])", "no_such_overload", id="evidence is no text"),
         pytest.param("tokens(dyn(5))", "no_such_overload", id="not a text"),
         pytest.param(f"tokens('{'x' * 3000}')", "budget", id="too long for the budget"),
     ],
