@@ -270,8 +270,8 @@ _STATES = ("pending", "processed", "delivered", "cancelled")
 _PAID = (*ITEMS, "modify_pending_order_payment")
 
 KINDS = (
-    _kind("a tool that nobody offers", "known-tools", _instead("give_discount", {})),
-    _kind("an argument is missing", "known-tools", _incomplete),
+    _kind("a tool that nobody offers", "known-tools.args", _instead("give_discount", {})),
+    _kind("an argument is missing", "known-tools.args", _incomplete),
     _kind("two calls in one reply", "one-call-at-a-time", _two),
     _kind("a call with text beside it", "answer-or-act", lambda t, at: _with(t, at, replace(t[at], text="Doing it."))),
     _kind("an opinion", "no-opinions", lambda t, at: _with(t, at - 2, Turn(text=OPINION))),

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench.retail import offered, replay, snapshot, stopped, tallied
+from bench.retail import Desk, offered, replay, snapshot, stopped, tallied
 from bench.retail_dialogues import FOLDER, Dialogue, Turn, asked, called, spoken, tasks
-from bench.retail_variants import KINDS, Kind, broken
+from bench.retail_variants import KINDS, Kind, broken, changes
 from tests.walking import PLAIN
 
 PACK = snapshot()
@@ -78,6 +78,21 @@ OURS = Dialogue(
 async def test_a_right_dialogue_walks_through() -> None:
     """Every change that the pack knows passes where all that it asks for was done."""
     assert [] == await replay(OURS, PACK, TOOLS)
+
+
+async def test_a_long_conversation_is_still_decided_by_rules() -> None:
+    """A hundred earlier look-ups use up no budget: what is right then still passes."""
+    order = {
+        "user_id": "ann_bell_1",
+        "status": "delivered",
+        "items": [{"item_id": "red", "product_id": "mug", "price": 1.0}],
+    }
+    products = [called("get_product_details", {}, {"product_id": str(n), "variants": MUGS}) for n in range(50)]
+    orders = [called("get_order_details", {}, order | {"order_id": str(n)}) for n in range(50)]
+    turns = (*OURS.turns[:3], *products, *orders, *OURS.turns[3:])
+    long = Dialogue(id="long", turns=turns)
+
+    assert [None] * len(CHANGES) == [await Desk(PACK, TOOLS).answer(long, at) for at in changes(long)]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.name))
