@@ -13,6 +13,7 @@ ELSEWHERE = (
     "tests/contracts/",
     "tests/bench/",
     "tests/test_walks.py",
+    "tests/policy/test_flips.py",
     "tests/cel/test_conformance.py",
 )
 
