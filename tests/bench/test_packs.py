@@ -20,8 +20,8 @@ def test_all_packs_together_judge_a_very_large_conversation(subject: packs.Subje
 
 
 def test_a_broken_budget_would_be_seen() -> None:
-    """The test above can fail: a call with arguments of 200 KB breaks a rule's budget, and the error says so."""
-    (call,) = (subject for subject in packs.large(1, 200_000) if subject.phase is Phase.TOOL_CALL)
+    """The test above can fail: a call with arguments of 1 MB breaks a rule's budget, and the error says so."""
+    (call,) = (subject for subject in packs.large(1, 1_000_000) if subject.phase is Phase.TOOL_CALL)
 
     hits = packs.Packs(["pii"]).judge(call).rules
 
