@@ -7,7 +7,7 @@ changed that nothing covers.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -50,6 +50,33 @@ def apart(covers: Sequence[Cover]) -> list[Cover]:
         elif cover.end > kept[-1].end:
             kept[-1] = replace(kept[-1], end=cover.end)
     return kept
+
+
+def strings(value: object) -> list[tuple[str, str]]:
+    """Return every string value of a JSON tree with its pointer (RFC 6901), in order."""
+    found: list[tuple[str, str]] = []
+
+    def note(pointer: str, text: str) -> str:
+        found.append((pointer, text))
+        return text
+
+    reworded(value, note)
+    return found
+
+
+def reworded(value: object, say: Callable[[str, str], str], pointer: str = "") -> object:
+    """Return a JSON tree with what `say` makes of each string value, by its pointer."""
+    if isinstance(value, str):
+        return say(pointer, value)
+    if isinstance(value, list):
+        return [reworded(item, say, f"{pointer}/{number}") for number, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {key: reworded(item, say, f"{pointer}/{_escaped(key)}") for key, item in value.items()}
+    return value
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def texts(delta: Delta) -> Iterator[tuple[Channel, str]]:

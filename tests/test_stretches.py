@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.stretches import ENDLESS, Covering, apart, covered, texts
+from proxy.stretches import ENDLESS, Covering, apart, covered, reworded, strings, texts
 from proxy.terms import ChoiceDelta, Cover, Delta, ToolCallDelta
 
 TEXT = "abcdefghijklmnopqrst"
@@ -67,3 +67,11 @@ def test_every_text_of_a_delta_has_its_channel() -> None:
     delta = Delta(frame=b"1", choices=(ChoiceDelta(index=3, text="a", refusal="b", tool_calls=pieces),))
 
     assert [((3, "text", 0), "a"), ((3, "refusal", 0), "b"), ((3, "arguments", 1), "{")] == list(texts(delta))
+
+
+def test_every_string_of_a_tree_has_its_pointer() -> None:
+    """RFC 6901: steps by key and number, `~` and `/` escaped; keys and what is no string stay as they are."""
+    tree = {"a/b~": ["x", 1, {"c": "y"}], "d": None, "": "z"}
+
+    assert [("/a~1b~0/0", "x"), ("/a~1b~0/2/c", "y"), ("/", "z")] == strings(tree)
+    assert {"a/b~": ["X", 1, {"c": "Y"}], "d": None, "": "Z"} == reworded(tree, lambda _, text: text.upper())

@@ -7,17 +7,20 @@ decision for each text of which any rule said something. Never: a House, a clock
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
 from proxy.errors import Denied
 from proxy.gate import Gate
+from proxy.openai_json import canonical
+from proxy.pipeline.scanning import rewritten
 from proxy.policy import PolicySet
 from proxy.recording import Draft
 from proxy.redaction import Restorer, Vault
-from proxy.stretches import ENDLESS, SPOKEN, Channel, covered
-from proxy.terms import Chunk, Cover, Decision, Delta, Facts, Phase, Reply, Verdict
+from proxy.stretches import ENDLESS, SPOKEN, Channel, covered, reworded
+from proxy.terms import Chunk, Cover, Decision, Delta, Facts, Phase, Reply, Span, ToolCall, Verdict
 
 
 class Passage:
@@ -104,6 +107,21 @@ class Passage:
             if covers:
                 found[reply.choice, field, 0] = covers
         return found
+
+    def arguments(self, decision: Decision, call: ToolCall) -> str:
+        """Return a call's arguments with what rules say in them, and with what covers their strings: as they came where
+        that changes nothing, else as canonical JSON."""
+        arguments = rewritten(call.arguments, decision.rewrites) if decision.rewrites else call.arguments
+        spans: dict[str, list[Span]] = {}
+        for span in decision.spans:
+            spans.setdefault(span.place, []).append(span)
+        if not spans:
+            return arguments
+
+        def say(pointer: str, text: str) -> str:
+            return covered(text, self._vault.covers(spans.get(pointer, ()), text))
+
+        return canonical(json.dumps(reworded(json.loads(arguments), say)))
 
 
 def merged(old: Decision, new: Decision) -> Decision:

@@ -13,7 +13,7 @@ from proxy.pipeline.books import UNBILLED, Books
 from proxy.pipeline.house import House
 from proxy.pipeline.humans import Humans, leveled
 from proxy.pipeline.passage import Passage, ended, spoken
-from proxy.pipeline.scanning import Scanner, rewritten
+from proxy.pipeline.scanning import Scanner
 from proxy.policy import PolicySet
 from proxy.ports import Client, UpstreamReply
 from proxy.redaction import Vault
@@ -358,7 +358,7 @@ class Walk:
         covers: dict[Channel, list[Cover]] = {}
         replies = []
         for reply in gate.replies():
-            kept = await self._judge_calls(reply, drop, covers)
+            kept = await self._judge_calls(reply, passage, drop, covers)
             if self.asks_again:
                 return
             facts = replace(self.facts, response=kept)
@@ -372,7 +372,11 @@ class Walk:
         yield end
 
     async def _judge_calls(
-        self, reply: Reply, drop: dict[tuple[int, int], str], covers: dict[Channel, list[Cover]]
+        self,
+        reply: Reply,
+        passage: Passage,
+        drop: dict[tuple[int, int], str],
+        covers: dict[Channel, list[Cover]],
     ) -> Reply:
         kept, said, told = [], "", dict[str, str]()
         for call in reply.tool_calls:
@@ -389,7 +393,7 @@ class Walk:
                 if decision.verdict is Verdict.DENY and decision.on_deny is OnDeny.EXPLAIN:
                     told[call.id] = decision.message
                 continue
-            arguments = rewritten(call.arguments, decision.rewrites) if decision.rewrites else call.arguments
+            arguments = passage.arguments(decision, call)
             if arguments != call.arguments:
                 covers[reply.choice, ARGUMENTS, call.index] = [Cover(start=0, end=ENDLESS, text=arguments)]
             kept.append(replace(call, arguments=arguments))

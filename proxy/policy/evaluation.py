@@ -5,7 +5,7 @@ In: compiled rules, Facts. Out: whether each matches, or why that cannot be told
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, cast
 
 import msgspec
@@ -19,6 +19,7 @@ from proxy.policy.patterns import Globs
 from proxy.policy.rewriting import overlaid, told
 from proxy.policy.rule import Rule
 from proxy.policy.search import Search, counts, span, texts
+from proxy.stretches import strings
 from proxy.terms import Facts, Finding, Json, Mode, Phase, Span
 
 # A unit is at most 0.25 us of CPU, whatever an expression does (bench/cel_hostile.py): at most 25 ms for one rule, and
@@ -133,8 +134,10 @@ class Run:
         return said
 
     def rewritten(self) -> bool:
-        """Take a reply's text for what rules have made of it, where they have: what is to be taken out of it is looked
-        for in what is said."""
+        """Take a reply's text, and a call's arguments, for what rules have made of them, where they have: what is to be
+        taken out is looked for in what is said."""
+        if "tool.args" in self._overlay:
+            return True
         text, response = self._overlay.get("response.text"), self.facts.response
         if not isinstance(text, str) or response is None:
             return False
@@ -143,12 +146,17 @@ class Run:
 
     def _spans(self, rule: Rule, search: Search, scope: Scope) -> Iterator[Span]:
         """Yield what a rule finds in the texts of its phase and does not allow."""
-        for place, text in texts(rule.phase, self.facts):
+        for place, text in self._texts(rule.phase):
             for found in search.findings(text, self._findings):
                 if not counts(rule.phase, self.facts, found):
                     continue
                 if search.allow is None or not self._allows(search.allow, text, found, scope):
                     yield span(rule, search.redaction.how, place, found)
+
+    def _texts(self, phase: Phase) -> Iterable[tuple[str, str]]:
+        if phase is Phase.TOOL_CALL:
+            return strings(self._overlay["tool.args"] if "tool.args" in self._overlay else self.activation["tool.args"])
+        return texts(phase, self.facts)
 
     def _findings(self, text: str) -> list[Finding]:
         """Find what is in a text, once for all rules; it is paid from what is left of the phase's budget."""

@@ -27,6 +27,7 @@ VERDICTS: Mapping[Phase, tuple[Verdict, ...]] = {
     Phase.CHUNK: (Verdict.ALLOW, Verdict.REDACT, Verdict.DENY),
     Phase.TOOL_CALL: (
         Verdict.ALLOW,
+        Verdict.REDACT,
         Verdict.REWRITE,
         Verdict.REPLACE,
         Verdict.REQUIRE_APPROVAL,

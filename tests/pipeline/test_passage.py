@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +28,7 @@ from proxy.terms import (
     Reply,
     RuleHit,
     Span,
+    ToolCall,
     ToolCallDelta,
     Verdict,
 )
@@ -317,6 +319,36 @@ def test_a_reply_is_covered_text_by_text() -> None:
     cover = [Cover(start=0, end=1, text="[K]")]
     assert {(1, "text", 0): cover, (1, "reasoning", 0): cover} == covers
     assert Reply(choice=1, text="[K]bc", reasoning="[K]ef", refusal="ghi") == spoken(reply, covers)
+
+
+@pytest.mark.parametrize(
+    ("places", "rewrites", "expected"),
+    [
+        pytest.param([], {}, '{"b": ["abc"], "a": 1.50}', id="nothing changes a byte"),
+        pytest.param(["/b/0"], {}, '{"a":1.5,"b":["[K]bc"]}', id="a string is covered"),
+        pytest.param([], {"a": 2}, '{"a":2,"b":["abc"]}', id="an argument is rewritten"),
+        pytest.param(["/a"], {"a": "xyz"}, '{"a":"[K]yz","b":["abc"]}', id="what was rewritten is covered"),
+    ],
+)
+def test_arguments_are_changed_as_a_tree(places: list[str], rewrites: dict[str, Any], expected: str) -> None:
+    """What is changed is written anew as canonical JSON, never edited as a text; what is not keeps its spelling."""
+    spans = tuple(Span(rule="r", kind="k", how=How.MASK, start=0, end=1, place=place) for place in places)
+    decision = Decision(id="d", phase=Phase.TOOL_CALL, verdict=Verdict.REDACT, spans=spans, rewrites=rewrites)
+    passage = Passage(MASKING, Vault(KEY, "s"), Draft("ex", "", 0, 0.0), hold=False, now_ms=lambda: 0.0)
+
+    assert expected == passage.arguments(decision, ToolCall(id="c", name="f", arguments='{"b": ["abc"], "a": 1.50}'))
+
+
+def test_a_text_that_was_rewritten_covers_all_that_was_there() -> None:
+    """What is taken out of it counts in the new text."""
+    spans = (Span(rule="r", kind="k", how=How.MASK, start=0, end=3),)
+    decision = Decision(
+        id="d", phase=Phase.RESPONSE, verdict=Verdict.REWRITE, spans=spans, rewrites={"text": "new text"}
+    )
+    passage = Passage(MASKING, Vault(KEY, "s"), Draft("ex", "", 0, 0.0), hold=False, now_ms=lambda: 0.0)
+    reply = Reply(text="old")
+
+    assert "[K] text" == spoken(reply, passage.covers(decision, reply)).text
 
 
 def test_how_long_bytes_waited_is_on_record() -> None:

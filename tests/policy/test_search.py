@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from proxy.policy.search import apart
 from proxy.policy.tally import ESCALATE_TEXT, SAFE_TEXT
 from proxy.terms import Chunk, Decision, Facts, Finding, How, Message, Mode, Phase, Reply, Result, Span, Verdict
-from tests.policy.written import FUNCTIONS, compiled, decided, entry, facts, policy, replied, request, rule
+from tests.policy.written import FUNCTIONS, called, compiled, decided, entry, facts, policy, replied, request, rule
 
 EMAIL: dict[str, Any] = {"action": "redact", "kinds": ["email"]}
 SAID = facts(request=request("I am a@b.c", "Noted.", "not x@y.z, 🙂 a@b.c"))
@@ -314,3 +314,41 @@ def test_a_find_counts_in_the_step_in_which_it_begins(start: int, end: int, expe
 
     assert expected == places(decided(rule(phase="chunk", **EMAIL), known, Phase.CHUNK))
     assert (Verdict.DENY if expected else Verdict.ALLOW) == decided(deny, known, Phase.CHUNK).verdict
+
+
+ARGUMENTS = {"phase": "tool_call", **EMAIL}
+
+
+def test_a_call_is_searched_string_by_string() -> None:
+    """Every string value of the arguments is a text of its own, by its pointer; keys are not searched."""
+    known = called("mail", '{"to": ["a@b.c", 1], "a@b.c": {"cc": "to x@y.z"}}')
+
+    assert [("/to/0", "email", 0, 5), ("/a@b.c/cc", "email", 3, 8)] == places(
+        decided(rule(**ARGUMENTS), known, Phase.TOOL_CALL)
+    )
+
+
+def test_what_is_taken_out_of_a_call_is_looked_for_in_what_rules_made_of_it() -> None:
+    """A rule that rewrites an argument does not bring in what another one takes out, wherever it stands."""
+    rewrite = {"phase": "tool_call", "action": "rewrite", "when": "true", "rewrite": {"cc": "'x@y.z'"}}
+    spec = policy({"id": "r", **ARGUMENTS}, {"id": "s", **rewrite})
+
+    found = decided(spec, called("mail", '{"cc": "nobody"}'), Phase.TOOL_CALL)
+
+    assert [("/cc", "email", 0, 5)] == places(found)
+    assert {"cc": "x@y.z"} == found.rewrites
+
+
+def test_a_call_that_cannot_be_read_is_denied() -> None:
+    """Arguments that are no strict JSON object cannot be searched: that is an error, never nothing found."""
+    found = decided(rule(**ARGUMENTS), called("mail", "{"), Phase.TOOL_CALL)
+
+    assert (Verdict.DENY, "policy_error") == (found.verdict, found.reason)
+
+
+def test_data_may_be_denied_to_tools() -> None:
+    """`direction: tool_args` with `action: deny` denies the call that has it in a string."""
+    spec = entry("data", direction="tool_args", kinds=["email"], action="deny")
+
+    assert Verdict.DENY is decided(spec, called("mail", '{"to": "a@b.c"}'), Phase.TOOL_CALL).verdict
+    assert Verdict.ALLOW is decided(spec, called("mail", '{"to": "a"}'), Phase.TOOL_CALL).verdict

@@ -11,7 +11,12 @@ from proxy.policy.possible import HOW
 from proxy.policy.rule import Lowered
 from proxy.terms import How, Phase, Verdict
 
-DIRECTIONS = {"in": Phase.REQUEST, "out": Phase.RESPONSE, "tool_result": Phase.TOOL_RESULT}
+DIRECTIONS = {
+    "in": Phase.REQUEST,
+    "out": Phase.RESPONSE,
+    "tool_args": Phase.TOOL_CALL,
+    "tool_result": Phase.TOOL_RESULT,
+}
 
 
 def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:

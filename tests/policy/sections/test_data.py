@@ -21,6 +21,11 @@ REQUEST = Phase.REQUEST
             id="data",
         ),
         pytest.param(
+            entry("data", direction="tool_args", kinds=["email"], action="tokenize"),
+            [("e", Phase.TOOL_CALL, Verdict.REDACT, "true", False, ())],
+            id="arguments",
+        ),
+        pytest.param(
             entry("data", direction="out", kinds=["email"], action="hash", stream="window"),
             [("e", Phase.CHUNK, Verdict.REDACT, "true", False, ())],
             id="a window",

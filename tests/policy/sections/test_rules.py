@@ -85,7 +85,7 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             rule(phase="tool_call", action="route", when="true", to="small"),
             [
                 "`route` is not possible in phase tool_call: "
-                "there a rule may allow, rewrite, replace, require_approval, deny"
+                "there a rule may allow, redact, rewrite, replace, require_approval, deny"
             ],
             id="no route of a tool call",
         ),
@@ -93,7 +93,7 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             rule(phase="tool_call", action="annotate", when="true", annotations={"a": "b"}),
             [
                 "`annotate` is not possible in phase tool_call: "
-                "there a rule may allow, rewrite, replace, require_approval, deny"
+                "there a rule may allow, redact, rewrite, replace, require_approval, deny"
             ],
             id="no annotation of a tool call",
         ),
@@ -195,14 +195,6 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             rule(action="mask", kinds=["email"], pattern="x"),
             ["give `kinds` or `pattern`, one of them"],
             id="kinds and a pattern",
-        ),
-        pytest.param(
-            rule(action="mask", phase="tool_call", kinds=["email"]),
-            [
-                "`mask` is not possible in phase tool_call: "
-                "there a rule may allow, rewrite, replace, require_approval, deny"
-            ],
-            id="no redaction of a tool call",
         ),
         pytest.param(
             rule(action="deny", when="true", kinds=["email"], handoff="header", labels=["x"], approval={"ttl": "1s"}),
