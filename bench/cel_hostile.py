@@ -140,16 +140,26 @@ def worst(source: str, facts: list[dict[str, object]]) -> Outcome:
     return max(best, key=lambda end: end.nanos)
 
 
-async def lags(seconds: float, facts: list[dict[str, object]]) -> list[float]:
-    """Return the milliseconds that a loop's timers came late while hostile phases were judged."""
-    programs = [program for program in map(_compiled, CASES) if program]
+class Lags(msgspec.Struct, frozen=True):
+    """Hold, each sorted, the milliseconds that a loop's timers came late, and the CPU milliseconds of its phases."""
+
+    late: list[float]
+    phases: list[float]
+
+
+async def lags(seconds: float, facts: list[dict[str, object]], cases: tuple[str, ...] = CASES) -> Lags:
+    """Judge hostile phases on a loop that has something else to do as well."""
+    programs = [program for program in map(_compiled, cases) if program]
     ends = time.monotonic() + seconds
     late: list[float] = []
+    phases: list[float] = []
 
     async def judge() -> None:
         chance = random.Random(2)  # noqa: S311  # not secret
-        while time.monotonic() < ends:
+        while time.monotonic() < ends and programs:
+            began = time.process_time()
             _phase(chance.choice(programs), chance.choice(facts))
+            phases.append((time.process_time() - began) * 1000)
             await asyncio.sleep(0.002)
 
     async def tick() -> None:
@@ -161,7 +171,7 @@ async def lags(seconds: float, facts: list[dict[str, object]]) -> list[float]:
     async with asyncio.TaskGroup() as group:
         group.create_task(judge())
         group.create_task(tick())
-    return sorted(late)
+    return Lags(sorted(late), sorted(phases))
 
 
 def _compiled(source: str) -> cel.Program | None:
@@ -190,9 +200,15 @@ def main(seconds: float) -> None:
     for source, end in found.items():
         print(f"{end.units:7} {end.nanos / 1e6:8.2f}   {end.end:18} {source[:90]}")
     print(f"{len(CASES)} cases; the worst takes {max(end.nanos for end in found.values()) / 1e6:.1f} ms of CPU")
-    late = asyncio.run(lags(seconds, facts))
-    at = late[min(len(late) - 1, len(late) * 99 // 100)]
-    print(f"loop lag over {len(late)} ticks, a hostile phase every 2 ms: p99 {at:.1f} ms, max {late[-1]:.1f} ms")
+    idle, hostile = asyncio.run(lags(seconds / 4, facts, ())), asyncio.run(lags(seconds, facts))
+    print(f"loop lag without hostile phases: {_tail(idle.late)}")
+    print(f"loop lag, a hostile phase every 2 ms: {_tail(hostile.late)}")
+    print(f"CPU of a hostile phase: {_tail(hostile.phases)}")
+
+
+def _tail(milliseconds: list[float]) -> str:
+    at = milliseconds[min(len(milliseconds) - 1, len(milliseconds) * 99 // 100)]
+    return f"p99 {at:.1f} ms, max {milliseconds[-1]:.1f} ms of {len(milliseconds)}"
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from .values import (
     uint64,
 )
 
+# What writing an instant costs: the calendar of its day.
+_CALENDAR = 16
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _DOUBLE = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf(?:inity)?|nan)", re.IGNORECASE)
 _BOOLS = {
@@ -133,6 +135,8 @@ def _conversion(kind: str) -> Function:
             raise no_overload(kind, given)
         if given in ("string", "bytes"):
             budget.charge(len(value) // COPIED_CHARACTERS)
+        elif given == "timestamp":
+            budget.charge(_CALENDAR)
         return table[given](value)
 
     return Function(call=convert, least=1, metered=True, kind=kind)

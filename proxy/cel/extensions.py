@@ -12,19 +12,20 @@ from typing import Any
 from .conversions import unreadable
 from .errors import UNREADABLE, Budget, CelError, no_overload
 from .functions import Function
-from .logic import absorbed
+from .logic import ABSORPTION, absorbed
 from .texts import require_text
 from .values import INT_MAX, INT_MIN, int64, kind_of, uint64
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
-def _default(_: Budget, value: Callable[[], object], otherwise: Callable[[], object]) -> object:
+def _default(budget: Budget, value: Callable[[], object], otherwise: Callable[[], object]) -> object:
     """Return a value, or the other one where the first fails or is null; what has two readings is not absent."""
     try:
         found = value()
     except Exception as error:  # noqa: BLE001  # what an expression absorbs is decided in one place
         failure = absorbed(error)
+        budget.charge(ABSORPTION)
         if failure.kind == UNREADABLE:
             raise failure from None
         return otherwise()
@@ -47,7 +48,7 @@ def _num(_: Budget, value: Any) -> float:
 def _json(budget: Budget, text: Any) -> object:
     """Read JSON text strictly: no duplicate keys, no NaN, no lone surrogates, no number that cannot be held."""
     require_text("json", text)
-    budget.charge(8 + len(text) // 4)
+    budget.charge(12 + len(text) // 4)
     try:
         value = json.loads(
             text, object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant

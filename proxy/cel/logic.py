@@ -11,8 +11,8 @@ from .operators import truth
 from .values import kind_of
 
 Thunk = Callable[[], object]
-# An absorbed error costs what making, raising and catching it takes.
-_ABSORPTION = 32
+ABSORPTION = 32
+"""What an absorbed error costs: making, raising and catching it."""
 
 
 def any_of(budget: Budget, thunks: Iterable[Thunk]) -> bool:
@@ -33,7 +33,7 @@ def _decide(budget: Budget, thunks: Iterable[Thunk], decisive: bool) -> bool:
                 return decisive
         except Exception as error:  # noqa: BLE001  # a view's own exception is an operand's error like any other
             failed = failed or absorbed(error)
-            budget.charge(_ABSORPTION)
+            budget.charge(ABSORPTION)
     if failed is not None:
         raise failed
     return not decisive

@@ -67,7 +67,7 @@ def _quotient(a: int, b: int) -> int:
 
 
 _Binary = Callable[[Budget, Any, Any], object]
-_ARITHMETIC: dict[str, dict[tuple[str, str], tuple[_Binary, str]]] = {
+ARITHMETIC: dict[str, dict[tuple[str, str], tuple[_Binary, str]]] = {
     "+": {
         ("int", "int"): (lambda _, a, b: int64(a + b), "int"),
         ("uint", "uint"): (lambda _, a, b: uint64(a + b), "uint"),
@@ -112,7 +112,7 @@ _CONSTANT_COST = {int, float, bool, UInt, Timestamp, Duration}
 
 
 def _arithmetic(operator: str) -> _Binary:
-    table = _ARITHMETIC[operator]
+    table = ARITHMETIC[operator]
 
     def operate(budget: Budget, a: object, b: object) -> object:
         overload = table.get((kind_of(a), kind_of(b)))
@@ -170,7 +170,7 @@ def _equal_items(budget: Budget, a: Any, b: Any) -> bool:
 
 
 def _equal_entries(budget: Budget, a: Any, b: Any) -> bool:
-    budget.charge(4 + 4 * len(a))
+    budget.charge(8 + 4 * len(a))
     for key in a:
         found, value = _lookup(budget, b, key)
         if not found or not equal(budget, a[key], value):
@@ -305,7 +305,7 @@ def new_map(entries: tuple[tuple[Any, object], ...]) -> dict[object, object]:
 
 
 BINARY: dict[str, Callable[..., object]] = {
-    **{operator: _arithmetic(operator) for operator in _ARITHMETIC},
+    **{operator: _arithmetic(operator) for operator in ARITHMETIC},
     "==": equal,
     "!=": _unequal,
     "<": _ordering("<", lt),
@@ -320,7 +320,7 @@ BINARY: dict[str, Callable[..., object]] = {
 
 
 _RESULTS: dict[str, dict[tuple[str, ...], str]] = {
-    **{operator: {kinds: result for kinds, (_, result) in table.items()} for operator, table in _ARITHMETIC.items()},
+    **{operator: {kinds: result for kinds, (_, result) in table.items()} for operator, table in ARITHMETIC.items()},
     **{operator: dict.fromkeys(_ORDERED, "bool") for operator in ("<", "<=", ">", ">=")},
 }
 _UNARY_RESULTS = {"-": {(kind,): kind for kind in ("int", "double")}, "!": {("bool",): "bool"}}

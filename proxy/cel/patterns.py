@@ -41,8 +41,11 @@ class Pattern:
 
     def found(self, budget: Budget, text: str) -> bool:
         """Tell if the pattern matches somewhere in the text."""
+        # Paid before it is encoded, which copies it: a byte for each character, the rest when that is known.
+        budget.charge(4 + len(text) * self._units // self._characters)
         data = text.encode()
-        budget.charge(4 + len(data) * self._units // self._characters)
+        if len(data) > len(text):
+            budget.charge((len(data) - len(text)) * self._units // self._characters)
         start, _ = self._match(_ANYWHERE, data, 0, len(data))[0]
         return bool(start >= 0)
 

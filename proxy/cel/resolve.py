@@ -34,12 +34,12 @@ from .nodes import (
     Root,
     Select,
 )
-from .operators import result_kind
+from .operators import ARITHMETIC, result_kind
 from .values import TYPES
 from .wrappers import WRAPPERS
 
 MAX_DEPTH = 128
-_CALL_WORK, _ENTRY_WORK = 24, 8
+_CALL_WORK, _ENTRY_WORK, _ARITHMETIC_WORK = 24, 8, 2
 # (name, arguments) -> (how rows are joined, number of loop variables).
 _MACROS = {
     (name, variables + 1): (macro, variables)
@@ -161,6 +161,7 @@ class Resolver:
 
     def _operation(self, node: Operation) -> Node:
         operands = self._all(node.operands)
+        self._work += _ARITHMETIC_WORK if node.operator in ARITHMETIC else 0
         kinds = tuple(operand.kind for operand in operands)
         kind = result_kind(node.operator, kinds)
         if kind is None:

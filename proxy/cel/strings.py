@@ -111,7 +111,7 @@ def _split(budget: Budget, text: str, separator: str, limit: int = -1) -> list[s
 def _join(budget: Budget, parts: Any, separator: str = "") -> str:
     if any(kind_of(part) != _TEXT for part in parts):
         raise no_overload("join", "a list with elements that are not strings")
-    budget.charge((sum(map(len, parts)) + len(parts) * len(separator)) // COPIED_CHARACTERS)
+    budget.charge(len(parts) // 2 + (sum(map(len, parts)) + len(parts) * len(separator)) // COPIED_CHARACTERS)
     return separator.join(parts)
 
 

@@ -60,7 +60,7 @@ def _contains_any(budget: Budget, text: Any, parts: Any) -> bool:
         raise no_overload("containsAny", "string", kind_of(parts))
     require_text("containsAny", text, *parts)
     whole = _folded(budget, text)
-    budget.charge(len(parts) * (1 + len(text) // READ_CHARACTERS))
+    budget.charge(len(parts) * (5 + len(text) // READ_CHARACTERS))
     return any(_within(budget, _folded(budget, part), whole) for part in parts)
 
 
@@ -72,7 +72,7 @@ def _within(budget: Budget, part: str, whole: str) -> bool:
 def _similar(budget: Budget, a: Any, b: Any) -> float:
     """Return how much two texts share, 0 to 1: the Dice coefficient of their three-character pieces."""
     require_text("similar", a, b)
-    budget.charge(16 + 2 * (len(a) + len(b)))
+    budget.charge(36 + 2 * (len(a) + len(b)))
     first, second = _pieces(a), _pieces(b)
     shared, total = (first & second).total(), first.total() + second.total()
     return 2 * shared / total if total else 1.0
@@ -106,7 +106,7 @@ def _host_in(budget: Budget, url: Any, hosts: Any) -> bool:
     if kind_of(hosts) != "list":
         raise no_overload("hostIn", "string", kind_of(hosts))
     require_text("hostIn", url, *hosts)
-    budget.charge(8 + len(url) // READ_CHARACTERS + 12 * len(hosts))
+    budget.charge(16 + len(url) // READ_CHARACTERS + 24 * len(hosts))
     authority = _AUTHORITY.match(url)
     host = _host(authority[1].rpartition("@")[2] if authority else url)
     return any(_under(host, allowed) for allowed in hosts)
