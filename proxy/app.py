@@ -21,15 +21,17 @@ from proxy import accounting, config, delivery, simulated, watch, wire
 from proxy.documents import Source
 from proxy.errors import ConfigError, HandrailError
 from proxy.pipeline import House, handle
-from proxy.policy import Document, Lock, Rule
+from proxy.policy import Document, Lock, PolicySet, Rule
+from proxy.ports import Guard
 from proxy.routing import Health as TargetHealth
+from proxy.server import routes
 from proxy.server.admin import Admin
 from proxy.server.data import DataPlane
 from proxy.server.health import Health, Heartbeat
 from proxy.snapshot import Limits, Snapshot
 from proxy.stores import sqlite
 from proxy.telemetry import RuleCounts, Telemetry, TelemetrySettings, log, open_log, open_telemetry
-from proxy.terms import Head, Json, RawRequest, Secret
+from proxy.terms import Head, Json, Phase, RawRequest, Secret
 from proxy.upstream import UpstreamSettings, open_upstream
 
 T = TypeVar("T")
@@ -320,6 +322,7 @@ async def _listen(stack: contextlib.AsyncExitStack, here: Running) -> None:
     admin = Admin(
         here.admin_token_path,
         lambda: status(here),
+        lambda: coverage(here.house.snapshot),
         desk=here.store,
         clock=here.house.clock,
         error=_error_reply,
@@ -426,6 +429,42 @@ def _rule_status(rule: Rule, seen: RuleCounts | None) -> Json:
         "errors": seen["errors"] if seen else 0,
         "shadow": seen["shadow"] if seen else 0,
         "last_matched_ms": seen["last_matched_ms"] if seen else None,
+    }
+
+
+_REPLY_SIDE = {Phase.CHUNK: "window", Phase.TOOL_CALL: "hold", Phase.POST: "after"}
+"""How much of a reply waits for a phase's rules; those of other phases are asked before there is one."""
+
+
+def coverage(snapshot: Snapshot) -> dict[str, Json]:
+    """Answer "what is looked at?": by endpoint, by guard and where rules read it, and by rule, streamed or not."""
+    policies = snapshot.policies
+    return {
+        "endpoints": list[Json](routes.coverage()),
+        "guards": [_guard_coverage(guard, policies) for _, guard in sorted(snapshot.guards.items())],
+        "rules": [_rule_coverage(rule) for rule in policies.rules],
+    }
+
+
+def _guard_coverage(guard: Guard, policies: PolicySet) -> Json:
+    return {
+        "name": guard.name,
+        "quality": getattr(guard, "quality", "unmeasured"),
+        "read_in": [phase.value for phase in Phase if guard.name in policies.guards_needed(phase)],
+    }
+
+
+def _rule_coverage(rule: Rule) -> Json:
+    waits = (
+        ("hold" if rule.hold else "after") if rule.phase is Phase.RESPONSE else _REPLY_SIDE.get(rule.phase, "before")
+    )
+    # A reply that is not streamed is a stream of one event, so every rule is asked alike.
+    return {
+        "id": rule.id,
+        "phase": rule.phase.value,
+        "mode": rule.mode.value,
+        "streamed": waits,
+        "unstreamed": waits,
     }
 
 

@@ -19,8 +19,11 @@ from aiohttp import web
 from proxy import app
 from proxy.errors import ConfigError
 from proxy.policy import Lock
+from proxy.server import routes
 from proxy.stores import sqlite
 from proxy.terms import Attempt, Caller, Exchange, Level, Session, State, Target
+from tests.walking import CONFIG as WALKED
+from tests.walking import compiled
 
 WAIT_S = 15.0
 CONFIG = """
@@ -98,11 +101,45 @@ async def test_three_listeners(folder: Path) -> None:
         assert 200 == (await get(f"{health}/healthz"))[0] == (await get(f"{health}/readyz"))[0]
         assert "handrail_" in (await get(f"{health}/metrics"))[1]
         assert ["p"] == [d["name"] for d in (await get(f"{admin}/status", token))[1]["documents"]]
-        assert 200 == (await get(f"{admin}/coverage", token))[0]
+        assert ["endpoints", "guards", "rules"] == [*(await get(f"{admin}/coverage", token))[1]]
         assert 401 == (await get(f"{admin}/status"))[0]
         assert [404] * 3 == [
             (await get(url, token))[0] for url in (f"{data}/status", f"{health}/status", f"{admin}/v1/models")
         ]
+
+
+COVERED = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  rules:
+    - {id: asks, phase: request, action: deny, when: guards.injection.score > 0.9}
+    - {id: reads, phase: response, action: deny, when: guards.voice.flagged && guards.injection.flagged}
+    - {id: notes, phase: response, action: annotate, when: guards.voice.flagged, annotations: {a: b}, mode: shadow}
+    - {id: steps, phase: chunk, action: deny, when: chunk.text == "x"}
+    - {id: calls, phase: tool_call, action: deny, when: tool.name == "x"}
+"""
+
+
+async def test_coverage_says_what_is_looked_at(folder: Path) -> None:
+    """By endpoint; by guard, in which phases rules read it, none of measured quality; and by rule, what waits for it
+    where the reply is streamed and where it is not."""
+    snapshot = await asyncio.to_thread(compiled, WALKED, COVERED, folder)
+
+    page: Any = app.coverage(snapshot)
+
+    read = {guard["name"]: (guard["quality"], guard["read_in"]) for guard in page["guards"]}
+    assert routes.coverage() == page["endpoints"]
+    assert (("unmeasured", ["request", "response"]), ("unmeasured", ["response"])) == (read["injection"], read["voice"])
+    assert ("unmeasured", []) == read["pii"]
+    assert [
+        ("p/asks@1.0.0", "request", "enforce", "before", "before"),
+        ("p/reads@1.0.0", "response", "enforce", "hold", "hold"),
+        ("p/notes@1.0.0", "response", "shadow", "after", "after"),
+        ("p/steps@1.0.0", "chunk", "enforce", "window", "window"),
+        ("p/calls@1.0.0", "tool_call", "enforce", "hold", "hold"),
+    ] == [(*rule.values(),) for rule in page["rules"]]
 
 
 async def test_models_are_told_one_by_one(folder: Path) -> None:

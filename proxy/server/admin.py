@@ -19,7 +19,7 @@ from aiohttp import web
 
 from proxy.errors import BadRequest, HandrailError, NotFound, Unauthenticated
 from proxy.ports import Clock, Desk
-from proxy.server import intake, routes
+from proxy.server import intake
 from proxy.server.connection import ErrorBody, Inbound, Room, whole
 from proxy.server.listener import Listener
 from proxy.snapshot import Limits
@@ -79,6 +79,7 @@ class Admin:
         self,
         token_path: Path,
         status: Page,
+        coverage: Page,
         *,
         error: ErrorBody,
         on_bug: Callable[[BaseException], None],
@@ -89,7 +90,7 @@ class Admin:
         self._token_path = token_path
         self._error = error
         self._limits = msgspec.structs.replace(limits, max_body_bytes=min(limits.max_body_bytes, MAX_BODY_BYTES))
-        self._pages: dict[str, Page] = {"/status": status, "/coverage": lambda: list(routes.coverage())}
+        self._pages: dict[str, Page] = {"/status": status, "/coverage": coverage}
         self._answers = _Humans(desk, clock).answers() if desk and clock else ()
         self._listener = Listener(self._serve, Room(limits, error, on_bug))
 

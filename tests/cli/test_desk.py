@@ -60,6 +60,7 @@ async def running(shell: Shell, desk: HumansDesk, listen: str = "127.0.0.1:0") -
     admin = Admin(
         token,
         lambda: None,
+        lambda: None,
         error=error_body,
         on_bug=bugs.append,
         limits=Limits(),
