@@ -53,6 +53,8 @@ SPEND = Spend(est_nanousd=1_000_000, max_nanousd=20_000_000)
 SYSTEM = Message(role="system", text="You are the support agent of a shop. Help with orders, returns and payments.")
 EVERY = 10
 """Of large sets of single utterances, one in so many is judged."""
+STOP = "###STOP###"
+"""What the simulated customer says when there is nothing left to say: no turn."""
 SAID = "I ordered a lamp last week and it has not come yet, so could you please tell me where it is? Thank you! "
 SHOWN = (
     Verdict.DENY, Verdict.ESCALATE, Verdict.REQUIRE_APPROVAL, Verdict.REDACT, Verdict.ROUTE, Verdict.ANNOTATE,
@@ -168,7 +170,7 @@ def dialogue(shown: str) -> tuple[Subject, ...]:
             parts.append((role, text))
         elif parts:
             parts[-1] = (parts[-1][0], f"{parts[-1][1]}\n{line}")
-    return tuple(_subjects(parts))
+    return tuple(_subjects(part for part in parts if part != ("user", STOP)))
 
 
 def chat(convo: Mapping[str, Any]) -> tuple[Subject, ...]:
