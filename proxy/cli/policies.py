@@ -16,6 +16,7 @@ from proxy import accounting, app, config, policy
 from proxy.cli import junit
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
+from proxy.pipeline.rehearsal import rehearse
 from proxy.terms import Mode, Phase
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def run_test(chosen: argparse.Namespace) -> int:
     if not files:
         print(f"no {config.TESTS_FILE} in {', '.join(map(str, chosen.paths))}", file=sys.stderr)
         return 1
-    report = policy.run_tests([config.source_of(file) for file in files], _load)
+    report = policy.run_tests([config.source_of(file) for file in files], _load, rehearse)
     good = report.passed and not (chosen.coverage and report.uncovered)
     if chosen.junit:
         _write(chosen.junit, junit.xml(report))

@@ -13,6 +13,7 @@ from proxy import accounting, plugins, policy
 from proxy.config.reading import Loaded
 from proxy.documents import Problems, Source
 from proxy.errors import ConfigError
+from proxy.pipeline.rehearsal import rehearse
 from proxy.ports import Guard, Priced
 from proxy.terms import Finding
 
@@ -43,7 +44,7 @@ def compiled(loaded: Loaded, problems: Problems) -> tuple[dict[str, Guard], poli
         )
         lock.hold(policies.documents, problems)
         # What is stopped must stop, also where a gate wants it to go on.
-        policy.hold_gates(tests, policies.without(policy.KILL_SWITCH))
+        policy.hold_gates(tests, policies.without(policy.KILL_SWITCH), rehearse)
     return guards, policies
 
 

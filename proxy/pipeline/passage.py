@@ -8,7 +8,7 @@ decision for each text of which any rule said something. Never: a House, a clock
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -148,22 +148,3 @@ def ended(delta: Delta, reply: Reply) -> Delta:
         replace(piece, text=piece.text + reply.text, finish_reason=reply.finish_reason) for piece in delta.choices
     )
     return replace(delta, frame=b"", choices=tuple(pieces))
-
-
-def streamed(
-    policies: PolicySet, vault: Vault, facts: Facts, deltas: Iterable[Delta]
-) -> Iterator[tuple[list[Delta], Decision | None]]:
-    """Yield what each delta lets leave, last what the end does; a decision that cuts the reply comes with what leaves
-    before it, and nothing comes after it."""
-    policies = policies.narrow(facts.caller.agent, facts.request.model, facts.caller.tenant)
-    draft = Draft("test", "", facts.at_ms, 0.0)
-    draft.stream = True
-    passage = Passage(policies, vault, draft, hold=policies.holds_response, now_ms=lambda: 0.0)
-    for step in (*((delta,) for delta in deltas), None):
-        left: list[Delta] = []
-        try:
-            left.extend(passage.feed(step, facts) if step else passage.close(facts))
-        except Denied as denied:
-            yield left, denied.decision
-            return
-        yield left, None

@@ -15,7 +15,7 @@ from proxy.policy.kill import KILL_SWITCH
 from proxy.policy.lock import Lock, read_lock
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, Rule
-from proxy.policy.testing import CaseResult, Report, hold_gates, run_tests
+from proxy.policy.testing import CaseResult, Report, Streamed, hold_gates, run_tests
 
 __all__ = [
     "KILL_SWITCH",
@@ -30,6 +30,7 @@ __all__ = [
     "Report",
     "Rule",
     "Source",
+    "Streamed",
     "hold_gates",
     "load",
     "read_lock",

@@ -54,6 +54,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     expect: Mapping[str, Any]
     gate: bool
     """No set serves that does not pass it."""
+    chunks: tuple[str, ...]
+    """The pieces of a streamed reply, where it is one that is judged."""
     mocked: frozenset[str]
     """Guards that were mocked to fail."""
 
@@ -104,6 +106,11 @@ def _case(
     }
     try:
         needed = subject.get(phase)
+        chunks = tuple(given.get("chunks", ())) if phase is Phase.CHUNK else ()
+        if chunks:
+            given = {**given, "chunk": {"text": "".join(chunks)}}
+        elif streamed := sorted({"released", "text"} & case["expect"].keys()):
+            raise ValueError(f"`expect.{streamed[0]}` needs `given.chunks`, in phase chunk")
         if needed and needed not in given:
             raise ValueError(f"a case of phase {phase} needs `given.{needed}`")
         compiled(case["expect"].get("messageMatches", ""))
@@ -119,6 +126,7 @@ def _case(
         facts=facts,
         expect=case["expect"],
         gate=case.get("gate", False),
+        chunks=chunks,
         mocked=failing,
     )
 

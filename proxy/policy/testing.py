@@ -16,10 +16,25 @@ from proxy.policy.compile import PolicyProblems, schema
 from proxy.policy.decide import Explained, PolicySet
 from proxy.policy.patterns import compiled
 from proxy.policy.rule import Rule
-from proxy.terms import Decision, Mode, Phase
+from proxy.terms import Decision, Facts, Mode, Phase
 
 Load = Callable[[str, Sequence[str]], PolicySet]
 """(path of the test file, the policies it names) -> the compiled set; raises PolicyProblems."""
+
+
+class Streamed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a reply that came in pieces."""
+
+    decision: Decision
+    """The heaviest that was said of it."""
+    released: str
+    """What had left before a rule cut it, or before it had ended."""
+    text: str
+    """All that the client got, the safe text of a cut included."""
+
+
+Stream = Callable[[PolicySet, Facts, Sequence[str]], Streamed]
+"""Sends pieces of a reply through the window that serves."""
 
 
 class CaseResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +65,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.results) and all(result.passed for result in self.results)
 
 
-def run_tests(tests: Sequence[Source], load: Load) -> Report:
+def run_tests(tests: Sequence[Source], load: Load, stream: Stream) -> Report:
     """Run policy tests; raise PolicyProblems when a test file or a policy is wrong."""
     problems, files = Problems(), list[tuple[PolicySet, list[Case]]]()
     for text in _texts(tests, problems):
@@ -62,10 +77,10 @@ def run_tests(tests: Sequence[Source], load: Load) -> Report:
         else:
             files.append((policies, cases(text, problems)))
     _raise(problems)
-    return _report(files)
+    return _report(files, stream)
 
 
-def hold_gates(tests: Sequence[Source], policies: PolicySet) -> None:
+def hold_gates(tests: Sequence[Source], policies: PolicySet, stream: Stream) -> None:
     """Run the cases that are marked `gate` against the set that is about to serve, whatever policies their file names.
 
     Raises PolicyProblems with each that does not come true, or when a test file is wrong.
@@ -74,8 +89,8 @@ def hold_gates(tests: Sequence[Source], policies: PolicySet) -> None:
     for text in _texts(tests, problems):
         for case in cases(text, problems):
             if case.gate:
-                decision = policies.decide(case.phase, case.facts, "gate")
-                for wrong in _wrong(case.expect, decision):
+                decision, wrongs = _tried(policies, case, stream)
+                for wrong in wrongs:
                     problems.add(case.position, f"the gate `{case.name}` fails: {wrong}{_because(decision)}")
     _raise(problems)
 
@@ -96,7 +111,7 @@ def _because(decision: Decision) -> str:
     return f" ({decision.rule}{': ' if failure else ''}{failure})" if decision.rule else ""
 
 
-def _report(files: Iterable[tuple[PolicySet, list[Case]]]) -> Report:
+def _report(files: Iterable[tuple[PolicySet, list[Case]]], stream: Stream) -> Report:
     results: list[CaseResult] = []
     proven: dict[str, set[str]] = {}
     for policies, its_cases in files:
@@ -105,7 +120,7 @@ def _report(files: Iterable[tuple[PolicySet, list[Case]]]) -> Report:
             explained = policies.explain(case.phase, case.facts)
             for name, outcome in _proves(case, explained):
                 proven.setdefault(name, set()).add(outcome)
-            results.append(_judged(policies, case, explained))
+            results.append(_judged(policies, case, explained, stream))
     missing = (
         f"{name}: no case in which it {outcome}"
         for name, outcomes in proven.items()
@@ -136,9 +151,8 @@ def _proves(case: Case, explained: Sequence[Explained]) -> Iterator[tuple[str, s
         yield from ((f"guard {name}", "fails") for name in case.mocked)
 
 
-def _judged(policies: PolicySet, case: Case, explained: tuple[Explained, ...]) -> CaseResult:
-    decision = policies.decide(case.phase, case.facts, "test")
-    wrong = tuple(_wrong(case.expect, decision))
+def _judged(policies: PolicySet, case: Case, explained: tuple[Explained, ...], stream: Stream) -> CaseResult:
+    decision, wrong = _tried(policies, case, stream)
     return CaseResult(
         name=case.name,
         position=case.position,
@@ -149,9 +163,19 @@ def _judged(policies: PolicySet, case: Case, explained: tuple[Explained, ...]) -
     )
 
 
-def _wrong(expect: Mapping[str, Any], decision: Decision) -> Iterator[str]:
-    """Yield each expectation that did not come true."""
+def _tried(policies: PolicySet, case: Case, stream: Stream) -> tuple[Decision, tuple[str, ...]]:
+    """Return what is decided of a case, and each expectation that did not come true."""
+    if not case.chunks:
+        decision = policies.decide(case.phase, case.facts, "test")
+        return decision, tuple(_wrong(case.expect, decision, {}))
+    streamed = stream(policies, case.facts, case.chunks)
+    said = {"released": streamed.released, "text": streamed.text}
+    return streamed.decision, tuple(_wrong(case.expect, streamed.decision, said))
+
+
+def _wrong(expect: Mapping[str, Any], decision: Decision, said: Mapping[str, str]) -> Iterator[str]:
     got = {
+        **said,
         "verdict": str(decision.verdict),
         "reason": decision.reason,
         "to": _to(decision),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.errors import Denied
-from proxy.pipeline.passage import Passage, ended, merged, spoken, streamed
+from proxy.pipeline.passage import Passage, ended, merged, spoken
 from proxy.policy import PolicySet
 from proxy.recording import Draft
 from proxy.redaction import Vault
@@ -22,6 +22,7 @@ from proxy.terms import (
     Cover,
     Decision,
     Delta,
+    Facts,
     How,
     Mode,
     Phase,
@@ -40,6 +41,25 @@ MASKING = compiled(policy(MASK, {"phase": "chunk", "action": "tokenize", "kinds"
 DENYING = compiled(policy(MASK, {"phase": "chunk", "action": "deny", "when": 'chunk.text.contains("forbidden")'}))
 KEY = b"a key of these tests"
 Said = dict[tuple[int, str], str]
+
+
+def streamed(
+    policies: PolicySet, vault: Vault, facts: Facts, deltas: Iterable[Delta]
+) -> Iterator[tuple[list[Delta], Decision | None]]:
+    """Yield what each delta lets leave, last what the end does; a decision that cuts the reply comes with what leaves
+    before it, and nothing comes after it."""
+    policies = policies.narrow(facts.caller.agent, facts.request.model, facts.caller.tenant)
+    draft = Draft("test", "", facts.at_ms, 0.0)
+    draft.stream = True
+    passage = Passage(policies, vault, draft, hold=policies.holds_response, now_ms=lambda: 0.0)
+    for step in (*((delta,) for delta in deltas), None):
+        left: list[Delta] = []
+        try:
+            left.extend(passage.feed(step, facts) if step else passage.close(facts))
+        except Denied as denied:
+            yield left, denied.decision
+            return
+        yield left, None
 
 
 def run(policies: PolicySet, deltas: Iterable[Delta]) -> tuple[list[list[Delta]], Decision | None]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from proxy import config
+from proxy.pipeline.rehearsal import rehearse
 from proxy.policy import PolicyProblems, PolicySet, Report, Source, hold_gates, run_tests
 from tests.policy.written import compiled, rule
 
@@ -28,7 +29,7 @@ def written(*cases: dict[str, Any], **spec: Any) -> Source:
 
 def ran(policy: str, *cases: dict[str, Any], **spec: Any) -> Report:
     """Run cases against a policy."""
-    return run_tests([written(*cases, **spec)], lambda path, names: compiled(policy))
+    return run_tests([written(*cases, **spec)], lambda path, names: compiled(policy), rehearse)
 
 
 def saying(text: str, **expect: Any) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def test_a_case_that_passes_is_not_explained() -> None:
 
 def test_no_case_at_all_is_a_failure() -> None:
     """Nothing run proves nothing."""
-    assert not run_tests([], lambda path, names: compiled(DENY)).passed
+    assert not run_tests([], lambda path, names: compiled(DENY), rehearse).passed
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,9 @@ def test_cases_of_several_files_prove_together() -> None:
         asked.append((path, names))
         return compiled(DENY)
 
-    report = run_tests([written(saying("bad", verdict="deny")), written(saying("fine", verdict="allow"))], policies)
+    report = run_tests(
+        [written(saying("bad", verdict="deny")), written(saying("fine", verdict="allow"))], policies, rehearse
+    )
 
     assert ((), [("t.yaml", ["p.yaml"])] * 2) == (report.uncovered, asked)
 
@@ -196,7 +199,7 @@ def test_cases_of_several_files_prove_together() -> None:
 def test_a_test_file_that_is_wrong_is_no_test(test: Source, problem: str) -> None:
     """A mistake in a test file is told like one in a policy."""
     with pytest.raises(PolicyProblems) as raised:
-        run_tests([test], lambda path, names: compiled(DENY))
+        run_tests([test], lambda path, names: compiled(DENY), rehearse)
 
     assert problem == raised.value.problems[0][: len(problem)]
 
@@ -219,7 +222,7 @@ def test_a_pack_passes_its_own_tests_and_proves_every_rule(pack: Path) -> None:
     """Each shipped pack has a matching and a non-matching case per rule, a failing one per guard, and all pass."""
     test = Source(path="tests.yaml", text=(pack / "tests.yaml").read_text(encoding="utf-8"))
 
-    report = run_tests([test], loading(pack))
+    report = run_tests([test], loading(pack), rehearse)
 
     assert ([], ()) == ([(result.name, result.wrong) for result in report.results if result.wrong], report.uncovered)
     assert report.passed
@@ -230,9 +233,79 @@ def test_the_cases_that_the_page_shows_pass() -> None:
     page = (RULES / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```yaml\n(kind: AgentPolicyTest\n.*?)^```", page, re.MULTILINE | re.DOTALL)
 
-    report = run_tests([Source(path="README.md", text=example)], loading(RULES / "support"))
+    report = run_tests([Source(path="README.md", text=example)], loading(RULES / "support"), rehearse)
 
     assert [True, True] == [result.passed for result in report.results]
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+WINDOW = rule(phase="chunk", when="chunk.text.contains('forbidden')", message="No more.")
+WORDS = "word " * 100
+
+
+def streaming(*chunks: str, gate: bool = False, **expect: Any) -> dict[str, Any]:
+    """Write a case in which a reply comes in pieces."""
+    return {"phase": "chunk", "gate": gate, "given": {"chunks": chunks}, "expect": expect}
+
+
+@pytest.mark.parametrize(
+    ("case", "wrong"),
+    [
+        pytest.param(streaming("fine", verdict="allow", text="fine"), [], id="let through"),
+        pytest.param(streaming("forb", "idden", verdict="deny", released="", text="No more."), [], id="cut"),
+        pytest.param(
+            streaming("forbidden", verdict="deny", released="f", text="x"),
+            ["released: expected f, got nothing", "text: expected x, got No more."],
+            id="something else left",
+        ),
+    ],
+)
+def test_a_streamed_reply_is_judged_as_it_leaves(case: dict[str, Any], wrong: list[str]) -> None:
+    """What left before the cut, and all that was read, are held against what was expected."""
+    (result,) = ran(WINDOW, case).results
+
+    assert wrong == list(result.wrong)
+
+
+def test_a_streamed_case_proves_its_rule() -> None:
+    """The reply as a whole shows whether a rule matches."""
+    assert () == ran(WINDOW, streaming("forbidden", verdict="deny"), streaming("x", verdict="allow")).uncovered
+
+
+def test_a_streamed_case_can_be_a_gate() -> None:
+    """A set that would let something leave does not serve."""
+    (problem,) = shut(WINDOW, streaming(WORDS, "forbidden", gate=True, verdict="allow"))
+
+    assert "verdict: expected allow, got deny (p/r@1.0.0)" in problem
+
+
+@pytest.mark.parametrize(
+    ("case", "problem"),
+    [
+        pytest.param(
+            {"phase": "chunk", "given": {"chunk": {"text": "x"}}, "expect": {"verdict": "allow", "text": "x"}},
+            "`expect.text` needs `given.chunks`, in phase chunk",
+            id="one step",
+        ),
+        pytest.param(
+            {"phase": "request", "given": {"chunks": ["x"]}, "expect": {"verdict": "allow", "released": "x"}},
+            "`expect.released` needs `given.chunks`, in phase chunk",
+            id="another phase",
+        ),
+        pytest.param(
+            {"phase": "chunk", "given": {}, "expect": {"verdict": "allow"}},
+            "a case of phase chunk needs `given.chunk`",
+            id="nothing",
+        ),
+    ],
+)
+def test_what_only_a_stream_has_needs_a_stream(case: dict[str, Any], problem: str) -> None:
+    """An expectation that nothing can meet is refused."""
+    with pytest.raises(PolicyProblems) as caught:
+        ran(WINDOW, case)
+
+    assert [f"t.yaml:1:72: {problem}"] == caught.value.problems
 
 
 # --- gates ----------------------------------------------------------------------------------------------------------
@@ -241,7 +314,7 @@ def test_the_cases_that_the_page_shows_pass() -> None:
 def shut(policy: str, *cases: dict[str, Any]) -> list[str]:
     """Return why a policy may not serve."""
     try:
-        hold_gates([written(*cases)], compiled(policy))
+        hold_gates([written(*cases)], compiled(policy), rehearse)
     except PolicyProblems as error:
         return error.problems
     return []
