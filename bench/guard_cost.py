@@ -23,6 +23,7 @@ from proxy import plugins
 from proxy.documents import Source
 from proxy.errors import TooLarge
 from proxy.pipeline.scanning import BATCH, PIECE, Scanner
+from proxy.policy.functions import UNITS_PER_US
 from proxy.ports import Context, Guard
 from proxy.snapshot import Limits
 from proxy.terms import Caller, Facts, Level, Message, Phase, Reply, Request, Session, ToolCall
@@ -156,6 +157,17 @@ async def cost(guard: Guard, largest: int) -> Cost:
     return Cost(guard.name, ordinary * 1000, piece, turns.longest, took, end, seed)
 
 
+def promises() -> Iterator[str]:
+    """Yield what the functions of policies are charged, in units, and how near to it a hostile text comes."""
+    spoken, wordy = (ORDINARY * 2)[:1024], ("so it goes on and on. " * 50)[:1024]
+    for name in ("pii", "secrets", "grounding"):
+        guard = plugins.load("guards", name).create(())
+        texts = [text for _, text in hostile(PIECE)]
+        share = max(taken_ms(guard, text, ()) * 1000 / guard.most_us(text) for text in texts)
+        units = [UNITS_PER_US * guard.most_us(text) for text in (spoken, wordy)]
+        yield f"{name:11} {units[0]:5} units for an ordinary KB, {units[1]:5} without digits; at most {share:.2f} used"
+
+
 async def main(largest: int) -> None:
     """Measure and print."""
     print(f"guard       ordinary   one go     turn   whole text of {largest:,} characters, made of")
@@ -166,6 +178,7 @@ async def main(largest: int) -> None:
             f"{row.name:11} {row.ordinary_us:8.1f} {row.piece_ms:8.2f} {row.turn_ms:8.2f}"
             f"   {row.total_ms:9.1f} ms, {row.end}: {row.seed[:60]}"
         )
+    print("\n".join(promises()))
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ class Secrets:
         """Return the most microseconds that a scan takes, told by the words and marks in the text."""
         plain = text.casefold()
         words, marks = sum(map(plain.count, _DEAR_WORDS)), sum(map(plain.count, "-_="))
-        return 20 + int(_PASS_US * len(text) + _MARK_US * marks + _WORD_US * words)
+        return 12 + int(_PASS_US * len(text) + _MARK_US * marks + _WORD_US * words)
 
 
 def _told(value: str) -> bool:
