@@ -37,6 +37,9 @@ from proxy.upstream import UpstreamSettings, open_upstream
 T = TypeVar("T")
 
 BEATS_PER_LEASE = 3
+DAY_MS = 24 * 3600 * 1000
+CLEANING_S = 3600.0
+"""How often what is too old is deleted."""
 COLLECT_AFTER = 10_000
 """Objects made and not freed, after which the garbage collector looks among the youngest."""
 AT_START = ("listen", "health_listen", "admin_listen", "admin_token_file", "state", "handoff", "telemetry")
@@ -171,7 +174,7 @@ async def running(options: Options) -> AsyncIterator[Running]:
 
         here = await _start(stack, loaded, await asyncio.to_thread(build, loaded))
         settings = await asyncio.to_thread(_delivery, loaded)
-        work = [_keep_leases(here), _reload_on_change(here, options, build, seen)]
+        work = [_keep_leases(here), _delete_old(here), _reload_on_change(here, options, build, seen)]
         if settings:
             work.append(delivery.deliver(here.store, settings, here.house.clock))
         await stack.enter_async_context(_background(*work))
@@ -493,6 +496,19 @@ async def _keep_leases(here: Running) -> None:
         with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
             for exchange in await here.store.recover(now):
                 here.telemetry.observe(exchange)
+
+
+async def _delete_old(here: Running) -> None:
+    """Delete what is older than the configuration says, at the start and every hour."""
+    state = here.loaded.config.state
+    facts_days = min(state.keep_facts_days, state.keep_days or state.keep_facts_days)
+    while True:
+        now = here.house.clock.wall_ms()
+        with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
+            await here.store.forget(now - int(facts_days * DAY_MS))
+            if state.keep_days:
+                await here.store.purge(now - int(state.keep_days * DAY_MS))
+        await asyncio.sleep(CLEANING_S)
 
 
 async def _reload_on_change(

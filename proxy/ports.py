@@ -24,6 +24,7 @@ from proxy.terms import (
     Held,
     HeldState,
     Json,
+    Kept,
     RawRequest,
     Reply,
     Request,
@@ -97,6 +98,9 @@ class RecordSink(Protocol):
 
     def finish(self, exchange: Exchange) -> None:
         """Write the finished exchange over the dispatched one; queued, never awaited."""
+
+    def keep(self, kept: Kept) -> None:
+        """Write what policy knew along a call, as much as an entry may have; queued, never awaited."""
 
 
 class SessionStore(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from proxy.stretches import ARGUMENTS, Channel, Covering, apart, texts
 from proxy.terms import Cover, Delta, How, Span
@@ -18,6 +18,24 @@ DIGITS = 8
 """Hexadecimal digits of a digest: four billion values, within one conversation."""
 MOST_WAITING = 2**20
 """Bytes of events that may wait for the end of a placeholder while other channels go on."""
+
+
+def hidden(text: str, marks: Mapping[str, str]) -> str:
+    """Return a text, JSON or not, with marks in the place of the values they stand for, however these are spelt."""
+    return _replaced(text, marks, lambda value: (value, *_spellings(value)))
+
+
+def _replaced(text: str, marks: Mapping[str, str], spellings: Callable[[str], Sequence[str]]) -> str:
+    # The longest first: a value may be a part of another one, the rest of which would stay.
+    for value in sorted(marks, key=len, reverse=True):
+        for spelt in spellings(value):
+            text = text.replace(spelt, marks[value])
+    return text
+
+
+def _spellings(value: str) -> tuple[str, str]:
+    """Return how a value may stand inside a JSON string."""
+    return _escaped(value), json.dumps(value)[1:-1]
 
 
 class Vault:
@@ -54,11 +72,7 @@ class Vault:
 
     def hide(self, arguments: str) -> str:
         """Return the arguments of a call in the history with placeholders in the place of the values they stand for."""
-        # The longest first: a value may be a part of another one, the rest of which would stay.
-        for placeholder, value in sorted(self.values.items(), key=lambda entry: -len(entry[1])):
-            for spelt in (_escaped(value), json.dumps(value)[1:-1]):
-                arguments = arguments.replace(spelt, placeholder)
-        return arguments
+        return _replaced(arguments, {value: mark for mark, value in self.values.items()}, _spellings)
 
 
 class Restorer:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import msgspec
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+if TYPE_CHECKING:
+    Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+else:
+    # A decoder of nouns takes no alias that names itself.
+    Json = Any
 """One JSON value, as decoded: an opaque tree outside `wire`, `providers` and `config`."""
 
 Headers: TypeAlias = Mapping[str, str]
@@ -840,3 +844,24 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str = ""
     span_id: str = ""
     parent_span_id: str = ""
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """One check of a walk: what policy knew, and what it said."""
+
+    facts: Facts
+    decision: Decision
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """All that policy knew along one call, kept because a rule asked for it. What rules took out of the texts is not in
+    it: marks stand there, as in what the provider got."""
+
+    exchange_id: str
+    at_ms: int
+    policy_digest: str
+    headers: tuple[str, ...] = ()
+    """Names of the request headers that rules could read; what they read of others is not known."""
+    checks: tuple[Checked, ...] = ()
+    too_large: int = 0
+    """How many bytes it had, where that was too much to keep: then there are no checks."""

@@ -21,7 +21,7 @@ from proxy.errors import ConfigError
 from proxy.policy import Lock
 from proxy.server import routes
 from proxy.stores import sqlite
-from proxy.terms import Attempt, Caller, Exchange, Level, Session, State, Target
+from proxy.terms import Attempt, Caller, Exchange, Kept, Level, Session, State, Target
 from tests.walking import CONFIG as WALKED
 from tests.walking import compiled
 
@@ -182,6 +182,49 @@ async def test_admin_token_file(folder: Path) -> None:
 
 
 # --- state, telemetry -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "left"),
+    [
+        pytest.param("", (["ex_0", "ex_20", "ex_60"], ["ex_20"]), id="records stay, what was kept goes after 30 days"),
+        pytest.param("state: {keep_days: 50}\n", (["ex_0", "ex_20"], ["ex_20"]), id="records"),
+        pytest.param("state: {keep_days: 10}\n", (["ex_0"], []), id="nothing is kept longer than its record"),
+        pytest.param("state: {keep_facts_days: 90}\n", (["ex_0", "ex_20", "ex_60"], ["ex_20", "ex_60"]), id="facts"),
+    ],
+)
+async def test_old_records_are_deleted(folder: Path, state: str, left: tuple[list[str], list[str]]) -> None:
+    """Records older than `keep_days`, and what was kept of calls older than `keep_facts_days`, are deleted."""
+    settings, now = await asyncio.to_thread(options, folder, state), app.SystemClock().wall_ms()
+    path = str(folder / ".handrail" / "handrail.sqlite")
+    async with sqlite.open(sqlite.Settings(path=path)) as store:
+        for days in (60, 20, 0):
+            at_ms = now - days * app.DAY_MS
+            store.finish(recorded(f"ex_{days}", at_ms))
+            if days:
+                store.keep(Kept(exchange_id=f"ex_{days}", at_ms=at_ms, policy_digest=""))
+
+    async def found() -> bool:
+        with sqlite.Reader(path) as reader:
+            ids = sorted(exchange.id for _, exchange in reader.tail(9))
+            return left == (ids, sorted(kept.exchange_id for kept in reader.kept(0)))
+
+    async with app.running(settings):
+        assert await until(found)
+
+
+def recorded(name: str, at_ms: int) -> Exchange:
+    """Make the record of a call that never left."""
+    return Exchange(
+        id=name,
+        started_ms=at_ms,
+        endpoint="/v1/chat/completions",
+        caller=Caller(agent="web", level=Level.EXECUTE, principal="local"),
+        session=Session(id="se_1"),
+        stream=False,
+        model_asked="m",
+        state=State.DENIED,
+    )
 
 
 async def test_state_path(folder: Path) -> None:

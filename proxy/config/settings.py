@@ -59,9 +59,13 @@ class AuthSection(_Section, frozen=True, kw_only=True):
 
 
 class StateSection(_Section, frozen=True, kw_only=True):
-    """Where records and budgets are kept."""
+    """Where records and budgets are kept, and for how long."""
 
     path: str = ".handrail/handrail.sqlite"
+    keep_days: float | None = None
+    """For how long records are kept; None: for ever."""
+    keep_facts_days: float = 30.0
+    """For how long is kept what rules asked to record of a call, and never longer than the records."""
 
 
 class TelemetrySection(_Section, frozen=True, kw_only=True):

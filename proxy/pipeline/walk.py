@@ -12,6 +12,7 @@ from proxy.errors import BudgetExceeded, Denied, HandrailError, UpstreamError
 from proxy.pipeline.books import UNBILLED, Books
 from proxy.pipeline.house import House
 from proxy.pipeline.humans import Humans, leveled
+from proxy.pipeline.keeping import kept, of_texts, wanted
 from proxy.pipeline.passage import Passage, ended, spoken
 from proxy.pipeline.scanning import Scanner
 from proxy.policy import PolicySet
@@ -21,6 +22,7 @@ from proxy.stretches import ARGUMENTS, ENDLESS, Channel, apart
 from proxy.terms import (
     Caller,
     Candidate,
+    Checked,
     Cover,
     Decision,
     Delta,
@@ -84,6 +86,8 @@ class Walk:
         self.vault: Vault
         self.passage: Passage | None = None
         """The way of the newest attempt's reply."""
+        self.checks: list[Checked] = []
+        """What was asked of policy along the way, for those that look at it once the reply has left."""
         self.covers: dict[int, list[Cover]] = {}
         """What is taken out of the request, by message."""
 
@@ -152,13 +156,15 @@ class Walk:
         """
         clock = self.house.clock
         name = f"{self.draft.id}-{phase}{subject}"
-        if not self.policies.has(phase):
+        if not self._asks(phase):
             return Decision(id=name, phase=phase, verdict=Verdict.ALLOW)
         began = clock.monotonic_ms()
         decision = self.policies.decide(phase, facts, name)
         self.draft.policy_ms += clock.monotonic_ms() - began
-        # What is said instead of what was is content: a record names it, and keeps none of it.
-        self.draft.decisions.append(replace(decision, rewrites=dict.fromkeys(decision.rewrites)))
+        self.checks.append(Checked(facts=facts, decision=decision))
+        if self.policies.has(phase):
+            # What is said instead of what was is content: a record names it, and keeps none of it.
+            self.draft.decisions.append(replace(decision, rewrites=dict.fromkeys(decision.rewrites)))
         if decision.labels:
             labels = self.humans.label(decision.labels)
             self.facts = replace(self.facts, labels=labels, caller=self._leveled(labels))
@@ -177,6 +183,10 @@ class Walk:
         draft.caller = leveled(self.caller, draft.session.level, self.policies.level(labels))
         return draft.caller
 
+    def _asks(self, phase: Phase) -> bool:
+        """Say whether anybody wants to know what policy says at a phase: its rules, or who looks at it afterwards."""
+        return self.policies.has(phase) or self.policies.records
+
     def _weigh(self, decision: Decision) -> None:
         if decision.verdict.weight > self.verdict.weight:
             self.verdict = decision.verdict
@@ -192,7 +202,7 @@ class Walk:
 
     async def check_results(self) -> None:
         """Judge every tool result of the request, each time: the history is the agent's own claim."""
-        if not self.policies.has(Phase.TOOL_RESULT):
+        if not self._asks(Phase.TOOL_RESULT):
             return
         for result in self.facts.results:
             facts = replace(self.facts, result=result)
@@ -224,7 +234,7 @@ class Walk:
 
     def _way(self) -> Way | None:
         """Ask the rules that know where the call can go, where no rule has routed it yet."""
-        if not self.policies.has(Phase.ROUTE):
+        if not self._asks(Phase.ROUTE):
             return None
         candidates = tuple(map(self._candidate, self.snapshot.table.targets.values()))
         return self.decide(Phase.ROUTE, replace(self.facts, candidates=candidates)).way
@@ -486,12 +496,20 @@ class Walk:
             self.draft.ends(State.FAULT, 503, "abandoned")
         needed = dict.fromkeys(name for phase in Phase for name in self.policies.guards_needed(phase))
         exchange = self.draft.exchange(self.house.clock.monotonic_ms(), needed)
-        if self.entered and self.policies.has(Phase.POST):
+        if self.entered and self._asks(Phase.POST):
             last = self.decide(Phase.POST, replace(self.facts, outcome=recording.outcome(exchange)))
-            exchange = replace(exchange, decisions=(*exchange.decisions, last))
+            if self.policies.has(Phase.POST):
+                exchange = replace(exchange, decisions=(*exchange.decisions, last))
         if self.draft.caller.principal:
             # What nobody authenticated for is counted, not recorded: strangers must not fill the disk.
             self.house.records.finish(exchange)
             self.humans.remember()
         self.books.settle()
         self.house.observe(exchange)
+        if self.entered and self.policies.records and wanted(checks := self._asked()):
+            self.house.records.keep(kept(self.draft, checks, self.vault, self.policies.visible_headers))
+
+    def _asked(self) -> list[Checked]:
+        """Return all that was asked of policy; the texts of a reply as they were judged step by step, each whole."""
+        replies = self.passage.gate.heard() if self.passage else ()
+        return [*self.checks, *of_texts(self.draft, self.facts, replies)]

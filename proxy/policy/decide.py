@@ -19,7 +19,7 @@ from proxy.policy.functions import Functions
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, OnError, Rule
 from proxy.policy.tally import Tally
-from proxy.terms import Decision, Facts, Level, Limit, Mode, OnDeny, Phase, Reach, Spend
+from proxy.terms import Decision, Facts, Level, Limit, Mode, Obligation, OnDeny, Phase, Reach, Spend
 
 _SPENT = {"est_nanousd": "request", "max_nanousd": "request", "remaining_nanousd": "remaining"}
 """Fields of Spend that rules know by another name."""
@@ -96,9 +96,13 @@ class PolicySet:
         headers = {path[2] for paths in self._reads.values() for path in paths if path[:2] == ("request", "headers")}
         self.visible_headers = frozenset(headers)
         """Lower-cased names of the request headers that rules read; Facts.headers needs no others."""
+        self.records = any(Obligation.RECORD in check.rule.obligations for check in checks)
+        """Some rule may ask to keep what was known along a call, so all of that has to be known."""
         reads = {name: ("spend", _SPENT.get(name, name)) for name in Spend.__struct_fields__}
-        self.spend_read = frozenset(name for name, path in reads.items() if any(self.reads(p, path) for p in Phase))
-        """The fields of Facts.spend that some rule reads."""
+        self.spend_read = frozenset(
+            name for name, path in reads.items() if self.records or any(self.reads(p, path) for p in Phase)
+        )
+        """The fields of Facts.spend that some rule reads, or may ask to keep."""
         self._narrowed: dict[tuple[str, str, str], PolicySet] = {}
         self._subsets: dict[tuple[str, ...], PolicySet] = {}
 

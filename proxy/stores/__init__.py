@@ -46,6 +46,9 @@ class Store(BudgetStore, RecordSink, SessionStore, Desk, Protocol):
         States of sessions saved earlier, actions that expired earlier and hand-offs closed earlier go with them.
         """
 
+    async def forget(self, before_ms: int) -> int:
+        """Delete what was kept of calls that started earlier; return of how many. Their records stay."""
+
 
 class Entry(enum.StrEnum):
     """Where an attempt stands in the books until it is settled."""

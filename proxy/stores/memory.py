@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from proxy.errors import Overloaded
+from proxy.kept import packed, unpacked
 from proxy.stores import (
     LONGEST_WINDOW_MS,
     OPEN,
@@ -26,7 +27,7 @@ from proxy.stores import (
     standing,
     used,
 )
-from proxy.terms import Delivery, Exchange, Handoff, Held, HeldState, Reservation, Session, Settlement, Totals
+from proxy.terms import Delivery, Exchange, Handoff, Held, HeldState, Kept, Reservation, Session, Settlement, Totals
 
 _SETTLED = 16_384
 
@@ -71,6 +72,7 @@ class MemoryStore:
         self._open_handoffs: dict[str, str] = {}
         """Session id -> the id of its open one: asked for by every call."""
         self._deliveries: dict[str, Delivery] = {}
+        self._kept: dict[str, tuple[int, bytes]] = {}
         self.exchanges: dict[str, Exchange] = {}
 
     # --- budgets ----------------------------------------------------------------------------------------------------
@@ -124,6 +126,14 @@ class MemoryStore:
         self._sessions[session.id] = max(session.turn, self._sessions.get(session.id, 0))
         if exchange.prefix:
             self._prefixes[exchange.prefix] = (session.id, session.turn)
+
+    def keep(self, kept: Kept) -> None:
+        """Write what policy knew along a call."""
+        self._kept[kept.exchange_id] = kept.at_ms, packed(kept)
+
+    def kept(self) -> dict[str, Kept]:
+        """Return what was kept, by exchange id."""
+        return {name: unpacked(entry) for name, (_, entry) in self._kept.items()}
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
@@ -251,6 +261,13 @@ class MemoryStore:
         for name in [name for name, handoff in self._handoffs.items() if 0 < handoff.closed_ms < before_ms]:
             del self._handoffs[name]
             self._deliveries.pop(name, None)
+        return len(old)
+
+    async def forget(self, before_ms: int) -> int:
+        """Delete what was kept of calls that started earlier; return of how many."""
+        old = [name for name, (at_ms, _) in self._kept.items() if at_ms < before_ms]
+        for name in old:
+            del self._kept[name]
         return len(old)
 
     # --- below: how -------------------------------------------------------------------------------------------------

@@ -100,6 +100,8 @@ PROVEN_ELSEWHERE = {
     "policies": "tests/config/test_policies.py::test_policies_are_found",
     "kill_switch": "tests/config/test_policies.py::test_what_the_kill_switch_lists_is_stopped",
     "state.path": "tests/test_app.py::test_state_path",
+    "state.keep_days": "tests/test_app.py::test_old_records_are_deleted",
+    "state.keep_facts_days": "tests/test_app.py::test_old_records_are_deleted",
     **dict.fromkeys(
         ("handoff.url", "handoff.secret_file", "handoff.timeout_s"),
         "tests/test_app.py::test_a_packet_reaches_the_webhook",

@@ -11,7 +11,7 @@ import pytest
 from proxy.stores import Store, memory, sqlite
 from proxy.stores.memory import MemoryStore
 from proxy.stores.sqlite import SqliteStore
-from proxy.terms import Exchange
+from proxy.terms import Exchange, Kept
 
 
 class Shelf:
@@ -34,6 +34,14 @@ class Shelf:
             return
         async with sqlite.open(sqlite.Settings(path=str(self._path), checkpoint_s=0.05)) as other:
             yield other
+
+    async def kept(self) -> dict[str, Kept]:
+        """Return what was kept of calls, by exchange id, oldest first."""
+        await self.drain()
+        if self._memory:
+            return self._memory.kept()
+        with sqlite.Reader(str(self._path)) as reader:
+            return {kept.exchange_id: kept for kept in reader.kept(0)}
 
     async def records(self) -> dict[str, Exchange]:
         """Return the newest version of every record, finished or not, by id."""

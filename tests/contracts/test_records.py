@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.stores import LONGEST_WINDOW_MS
-from proxy.terms import State, Totals
+from proxy.terms import Kept, State, Totals
 from tests.contracts.conftest import Shelf
 from tests.stores.samples import AT_MS, DAY, MONTH, attempt, exchange, limit, reservation, sent, settlement
 
@@ -71,3 +71,22 @@ async def test_purging_keeps_counters_that_are_needed(shelf: Shelf) -> None:
     assert [Totals(nanousd=5, tokens=7, calls=1), Totals(), Totals(reserved_nanousd=60)] == await shelf.store.totals(
         [DAY, MONTH, held]
     )
+
+
+async def test_what_was_kept_can_be_read(shelf: Shelf) -> None:
+    """What policy knew along a call is written beside its record; kept again, it is written over."""
+    shelf.store.keep(Kept(exchange_id="ex_1", at_ms=AT_MS, policy_digest="old"))
+    shelf.store.keep(kept := Kept(exchange_id="ex_1", at_ms=AT_MS, policy_digest="new", headers=("x-tier",)))
+
+    assert {"ex_1": kept} == await shelf.kept()
+
+
+async def test_what_was_kept_is_forgotten_in_time(shelf: Shelf) -> None:
+    """Forgetting deletes what was kept of older calls, of however many; their records stay, and so do newer calls."""
+    for number in range(150):
+        shelf.store.keep(Kept(exchange_id=f"ex_old{number}", at_ms=AT_MS - 1, policy_digest=""))
+    shelf.store.keep(Kept(exchange_id="ex_new", at_ms=AT_MS, policy_digest=""))
+    shelf.store.finish(exchange("ex_old1", started_ms=AT_MS - 1))
+
+    assert 150 == await shelf.store.forget(AT_MS)
+    assert (["ex_new"], ["ex_old1"]) == (list(await shelf.kept()), list(await shelf.records()))

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from proxy.errors import HandrailError, Overloaded
+from proxy.kept import packed
 from proxy.stores import (
     LONGEST_WINDOW_MS,
     OPEN,
@@ -21,7 +22,7 @@ from proxy.stores import (
     post,
     recovered,
 )
-from proxy.terms import Exchange, Reservation, Settlement
+from proxy.terms import Exchange, Kept, Reservation, Settlement
 
 Operation: TypeAlias = Callable[[], object]
 """Writes when called inside a batch; returns its result, or the HandrailError that refuses it unwritten."""
@@ -53,6 +54,8 @@ _BOOKED = "SELECT cost_nanousd FROM attempts WHERE reservation_id = ?"
 # The newest row stays, so that no sequence number is ever given twice.
 _PURGE = """DELETE FROM exchanges WHERE seq IN (SELECT seq FROM exchanges WHERE started_ms < ?
     AND seq < (SELECT max(seq) FROM exchanges) ORDER BY started_ms LIMIT ?)"""
+_KEEP = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)"
+_FORGET_FACTS = "DELETE FROM facts WHERE exchange_id IN (SELECT exchange_id FROM facts WHERE at_ms < ? LIMIT ?)"
 _PURGE_COUNTERS = "DELETE FROM counters WHERE at_ms < ? AND reserved_nanousd = 0"
 
 _SLICE = 100
@@ -143,6 +146,10 @@ class Books:
             ),
         )
 
+    def keep(self, kept: Kept) -> None:
+        """Write what policy knew along a call."""
+        self._execute(_KEEP, (kept.exchange_id, kept.at_ms, packed(kept).decode()))
+
     def heartbeat(self, reservation_ids: Sequence[str], until_ms: int) -> None:
         """Extend the leases of attempts and of their exchanges."""
         for reservation_id in reservation_ids:
@@ -173,6 +180,10 @@ class Books:
         if not deleted:
             self._execute(_PURGE_COUNTERS, (before_ms - LONGEST_WINDOW_MS,))
         return deleted
+
+    def forget(self, before_ms: int) -> int:
+        """Delete some of what was kept of old calls; return of how many."""
+        return self._execute(_FORGET_FACTS, (before_ms, _SLICE)).rowcount
 
     def _book(self, reservation_id: str, held_nanousd: int | None, held_under: tuple[Pair, ...], at_ms: int) -> None:
         row = self._execute(_BODY, (exchange_id(reservation_id),)).fetchone()

@@ -64,6 +64,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX handoffs_by_closing ON handoffs (closed_ms)",
         "CREATE INDEX handoffs_due ON handoffs (due_ms) WHERE due_ms IS NOT NULL",
     ),
+    (
+        # What policy knew along a call, where a rule asked to keep it: the only table with content.
+        """CREATE TABLE facts (
+            exchange_id TEXT NOT NULL PRIMARY KEY, at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT""",
+        "CREATE INDEX facts_by_time ON facts (at_ms)",
+    ),
 )
 """Statements that bring a file from version `i` to `i + 1`; append only, since files of every version exist."""
 

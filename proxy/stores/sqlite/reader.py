@@ -10,8 +10,9 @@ from typing import Self
 import msgspec
 
 from proxy.errors import ConfigError
+from proxy.kept import unpacked
 from proxy.stores.sqlite.file import MIGRATIONS, check_version
-from proxy.terms import Exchange, Totals
+from proxy.terms import Exchange, Kept, Totals
 
 _TAIL = "SELECT seq, body FROM exchanges ORDER BY seq DESC LIMIT ?"
 _AFTER = "SELECT seq, body FROM exchanges WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -21,7 +22,10 @@ _FIND = "SELECT body FROM exchanges WHERE id = ?1 UNION ALL SELECT body FROM dis
 _IN_FLIGHT = "SELECT body FROM dispatched"
 _TOTALS = """SELECT scope, window, settled_nanousd, reserved_nanousd, tokens, calls FROM counters
     ORDER BY scope, window"""
+_KEPT_OF = "SELECT body FROM facts WHERE exchange_id = ?"
+_KEPT = "SELECT at_ms, exchange_id, body FROM facts WHERE (at_ms, exchange_id) > (?, ?) ORDER BY 1, 2 LIMIT ?"
 _PAGE = 500
+_KEPT_PAGE = 50
 
 _decode = msgspec.json.Decoder(Exchange).decode
 
@@ -84,6 +88,18 @@ class Reader:
             if exchange and (exchange.id == name or any(decision.id == name for decision in exchange.decisions)):
                 return exchange
         return None
+
+    def kept_of(self, exchange_id: str) -> Kept | None:
+        """Return what was kept of a call, None if nothing was."""
+        row = self._connection.execute(_KEPT_OF, (exchange_id,)).fetchone()
+        return unpacked(row[0]) if row else None
+
+    def kept(self, from_ms: int) -> Iterator[Kept]:
+        """Yield what was kept of calls that started at this time or later, in that order."""
+        last = (from_ms, "")
+        while rows := self._connection.execute(_KEPT, (*last, _KEPT_PAGE)).fetchall():
+            yield from (unpacked(body) for _, _, body in rows)
+            last = rows[-1][:2]
 
     def totals(self) -> list[tuple[str, str, Totals]]:
         """Return every counter as (scope, window, totals)."""

@@ -21,7 +21,7 @@ from proxy.stores import Once, Pair
 from proxy.stores.sqlite.books import Books, Operation
 from proxy.stores.sqlite.desk import Desk, decode_handoff, decode_held, decode_session
 from proxy.stores.sqlite.file import Checkpointer, connect, is_busy, is_trouble, overloaded
-from proxy.terms import Delivery, Exchange, Handoff, Held, HeldState, Reservation, Session, Settlement, Totals
+from proxy.terms import Delivery, Exchange, Handoff, Held, HeldState, Kept, Reservation, Session, Settlement, Totals
 
 _TOTALS = "SELECT settled_nanousd, reserved_nanousd, tokens, calls FROM counters WHERE scope = ? AND window = ?"
 _BY_PREFIX = "SELECT session_id, turn FROM exchanges WHERE prefix = ? ORDER BY seq DESC LIMIT 1"
@@ -163,6 +163,10 @@ class SqliteStore:
             self._remember(exchange.prefix, exchange.session.id, exchange.session.turn)
         self._put(partial(self._books.finish, exchange))
 
+    def keep(self, kept: Kept) -> None:
+        """Write what policy knew along a call; queued."""
+        self._put(partial(self._books.keep, kept))
+
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     async def find(self, prefixes: Sequence[str]) -> Session | None:
@@ -252,6 +256,13 @@ class SqliteStore:
             total += deleted
         while await self._do(partial(self._desk.purge, before_ms)):
             pass
+        return total
+
+    async def forget(self, before_ms: int) -> int:
+        """Delete what was kept of calls that started earlier; return of how many."""
+        total = 0
+        while deleted := await self._do(partial(self._books.forget, before_ms)):
+            total += deleted
         return total
 
     async def close(self) -> None:
