@@ -134,6 +134,7 @@ def _case(
 def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
     agent, conversation = given.get("agent", {}), given.get("conversation", {})
     request, result = given.get("request", {}), _result(given["result"]) if "result" in given else None
+    earlier, before = conversation.get("tool_results", ()), len(request.get("messages", ()))
     return Facts(
         at_ms=_at_ms(given.get("now", NOW)),
         caller=Caller(
@@ -143,14 +144,15 @@ def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
             tenant=given.get("caller", {}).get("tenant", ""),
             claims=_claims(given.get("caller", {})),
         ),
-        request=_request(request, conversation.get("tool_results", ())),
+        request=_request(request, earlier),
         session=Session(
             id=conversation.get("id", SESSION),
             turn=conversation.get("turn", 1),
             escalation="given" if conversation.get("escalated") else "",
         ),
         labels=tuple(conversation.get("labels", ())),
-        results=(result,) if result else (),
+        # Each stands after the call that it answers.
+        results=(*(_result(one, before + 2 * n + 1) for n, one in enumerate(earlier)), *((result,) if result else ())),
         result=result,
         chunk=_chunk(given["chunk"]) if "chunk" in given else None,
         headers=request.get("headers", {}),
@@ -169,8 +171,10 @@ def _claims(caller: Mapping[str, Any]) -> dict[str, str]:
     return {**caller.get("claims", {}), **tier, **roles}
 
 
-def _result(given: Mapping[str, Any]) -> Result:
+def _result(given: Mapping[str, Any], message: int = 0) -> Result:
     return Result(
+        message=message,
+        age_ms=int(given.get("age_s", 0) * 1000),
         tool=given["tool"],
         call_id=given.get("call_id", "call-0"),
         text=_answer(given),

@@ -166,13 +166,16 @@ def _tool_results(activation: Activation) -> list[object]:
 
 def _results(activation: Activation) -> Iterator[dict[str, object]]:
     called: dict[str, str] = {}
-    for message in activation.facts.request.messages:
+    verified = {result.message: result.age_ms for result in activation.facts.results if result.verified}
+    for number, message in enumerate(activation.facts.request.messages):
         for call in message.tool_calls:
             called[call.id] = call.name
         if message.role == "tool":
             name = called.get(message.tool_call_id, "")
             value = _json(message.text, activation.parsing)
-            yield {"tool": name, "call_id": message.tool_call_id, "json": value, "text": message.text}
+            age = {"age_s": verified[number] / 1000} if number in verified else {}
+            told = {"tool": name, "call_id": message.tool_call_id, "json": value, "text": message.text}
+            yield {**told, "verified": number in verified, **age}
 
 
 def _json(text: str, parsing: cel.Budget) -> object:

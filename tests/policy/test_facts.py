@@ -447,3 +447,20 @@ def test_what_is_not_known_of_money_is_not_there(path: str) -> None:
 
     assert "policy_error" == decided(rule(when=f"{path} == 0"), facts()).reason
     assert Verdict.ALLOW == value(f"has({root})", facts())
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "conversation.tool_results[0].verified && conversation.tool_results[0].age_s == 1.5",
+        "!conversation.tool_results[1].verified && !has(conversation.tool_results[1].age_s)",
+    ],
+)
+def test_a_result_says_whether_its_call_was_let_through(expression: str) -> None:
+    """Only of such a call is known how long ago it was."""
+    results = (
+        Result(tool="lookup", call_id="c1", text="", message=4, verified=True, age_ms=1500),
+        Result(tool="lookup", call_id="c2", text="", message=6),
+    )
+
+    assert Verdict.DENY == value(expression, replace(TALK, results=results))

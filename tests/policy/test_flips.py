@@ -39,13 +39,13 @@ FIXED = {
 }
 """Keys that cannot be left out or changed."""
 
-REPLY = Reply(text="Mail a@b.example. Two. Three.", finish_reason="stop")
+REPLY = Reply(text="Mail a@b.example. Two. It is $5", finish_reason="stop")
 SAID = facts(
     request=request(
         messages=(
             Message(role="user", text="refund A1 to ann@example.org"),
             Message(role="assistant", tool_calls=(ToolCall(id="c0", name="look", arguments="{}"),)),
-            Message(role="tool", text="sk-1 of x@y.example", tool_call_id="c0"),
+            Message(role="tool", text="sk-1 of x@y.example: $5", tool_call_id="c0"),
             Message(role="user", text="now"),
         ),
         tools=(ToolSpec(name="refund", schema={"type": "object"}), ToolSpec(name="transfer_now", schema={})),
@@ -66,7 +66,7 @@ SAID = facts(
 SITUATIONS = (
     SAID,
     msgspec.structs.replace(SAID, caller=at_level(Level.ASSIST)),
-    msgspec.structs.replace(SAID, guards={}),
+    msgspec.structs.replace(SAID, guards={}, response=None),
 )
 OTHER = Source(
     path="other.yaml",
@@ -102,6 +102,7 @@ SOFT = {"scope": "conversation", "softUSD": 1, "onSoft": "annotate"}
 DATA = {"direction": "out", "kinds": ["email"], "action": "mask"}
 TOPICS = {"allow": ["medical"], "deny": ["orders"], "minScore": 0.6, "uncertain": "allow", "message": "no"}
 DENIED = {"deny": ["orders"], "minScore": 0.6, "uncertain": "allow", "message": "no"}
+GROUNDED = {"action": "deny", "evidence": {"tools": ["x"]}}
 VOICE = {"forbid": ["Two"], "action": "rewrite"}
 APPROVAL = {"phase": "tool_call", "action": "require_approval"}
 DEAR = entry("spend", **LIMIT)
@@ -196,6 +197,19 @@ FLIPS: dict[str, tuple[dict[str, Any], Any]] = {
     "spec.routing.fallback": (entry("routing", when="true", to="small"), ["cheap"]),
     "spec.routing.mode": (entry("routing", when="true", to="small"), "shadow"),
     "spec.routing.onError": (entry("routing", when=BROKEN, to="small"), "allow"),
+    "spec.grounding": (rule(), GROUNDED),
+    "spec.grounding.claims": ({"grounding": GROUNDED}, ["date"]),
+    "spec.grounding.evidence": ({"grounding": GROUNDED}, {"tools": ["look"]}),
+    "spec.grounding.evidence.tools": ({"grounding": GROUNDED}, ["look"]),
+    "spec.grounding.evidence.maxAge": ({"grounding": {**GROUNDED, "evidence": {"tools": ["look"]}}}, "5s"),
+    "spec.grounding.evidence.verified": ({"grounding": {**GROUNDED, "evidence": {"tools": ["look"]}}}, True),
+    "spec.grounding.facts": ({"grounding": GROUNDED}, ["It is $5."]),
+    "spec.grounding.minScore": ({"grounding": {**GROUNDED, "claims": ["money"]}}, 1),
+    "spec.grounding.action": ({"grounding": GROUNDED}, "escalate"),
+    "spec.grounding.message": ({"grounding": GROUNDED}, "no"),
+    "spec.grounding.to": ({"grounding": {**GROUNDED, "action": "escalate"}}, "gold"),
+    "spec.grounding.mode": ({"grounding": GROUNDED}, "shadow"),
+    "spec.grounding.onError": ({"grounding": GROUNDED}, "allow"),
     "spec.voice": (rule(), VOICE),
     "spec.voice.forbid": ({"voice": VOICE}, ["Mail"]),
     "spec.voice.require": ({"voice": VOICE}, ["Regards"]),

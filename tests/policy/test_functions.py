@@ -61,12 +61,12 @@ def test_a_search_that_fails_is_an_error() -> None:
     [
         pytest.param(
             "claims('it is $5')",
-            [{"kind": "money", "text": "$5", "start": 6, "end": 8, "score": 1.0}],
+            [{"kind": "money", "text": "$5", "start": 6, "end": 8, "score": 0.9}],
             id="claims",
         ),
         pytest.param(
             "ungrounded('$5 or $6', ['$5', ''])",
-            [{"kind": "money", "text": "$6", "start": 6, "end": 8, "score": 1.0}],
+            [{"kind": "money", "text": "$6", "start": 6, "end": 8, "score": 0.9}],
             id="ungrounded",
         ),
         pytest.param("ungrounded('$5', ['it is $5'])", [], id="grounded"),

@@ -14,7 +14,7 @@ from tests.policy.written import entry, lowered, problems
             "  rules: []",
             [
                 "this policy says nothing: "
-                "give it topics, actions, spend, data, voice, escalation, routing, maturity, rules"
+                "give it topics, actions, spend, data, grounding, voice, escalation, routing, maturity, rules"
             ],
             id="nothing said",
         ),

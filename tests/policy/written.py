@@ -52,7 +52,7 @@ def find(text: str) -> list[Finding]:
 def claims(text: str) -> list[Finding]:
     """Take each word with a $ for a claim (guard grounding)."""
     return [
-        Finding(guard="grounding", label="money", start=match.start(), end=match.end(), reason=match[0])
+        Finding(guard="grounding", label="money", score=0.9, start=match.start(), end=match.end(), reason=match[0])
         for match in re.finditer(r"\$\S+", text)
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 from proxy.documents import Path
 from proxy.policy.lowering import Lowering
 from proxy.policy.rule import Lowered
-from proxy.policy.sections import actions, data, escalation, maturity, routing, rules, spend, topics, voice
+from proxy.policy.sections import actions, data, escalation, grounding, maturity, routing, rules, spend, topics, voice
 
 Section = Callable[[Lowering, Mapping[str, Any], Path], Iterator[Lowered]]
 
@@ -17,6 +17,7 @@ SECTIONS: Mapping[str, Section] = {
     "actions": actions.lower,
     "spend": spend.lower,
     "data": data.lower,
+    "grounding": grounding.lower,
     "voice": voice.lower,
     "escalation": escalation.lower,
     "routing": routing.lower,
