@@ -9,11 +9,18 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from proxy.terms import Head, HeldState
 from tests.fakes import Script
-from tests.walking import CONFIG, Walked, compiled
+from tests.turned import said, turned
+from tests.walking import CONFIG, Outcome, Walked, compiled
 
+ONE_WAY = {
+    "chunk_held": "of an unstreamed reply that breaks off nothing can be read",
+    "stream_cut": "of an unstreamed reply that breaks off nothing can be read",
+}
+"""Walks that have no counterpart, and why."""
 FILES = sorted((Path(__file__).parent / "walks").glob("*.yaml"))
 
 
@@ -64,12 +71,37 @@ class Walk(NamedTuple):
     house: Walked
 
 
+def built(file: dict[str, Any], folder: Path) -> Walk:
+    """Build the house that a walk's file describes."""
+    text, policy = CONFIG + file.get("config", ""), file.get("policy", "")
+    return Walk(file, Walked(*map(script, file.get("upstream", [])), snapshot=compiled(text, policy, folder)))
+
+
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
 def walk(request: pytest.FixtureRequest, tmp_path: Path) -> Walk:
-    """Build the house that a walk's file describes."""
+    """Build the house of one walk."""
+    return built(yaml.safe_load(request.param.read_text()), tmp_path)
+
+
+@pytest.fixture(params=[path for path in FILES if path.stem not in ONE_WAY], ids=lambda path: path.stem)
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Walk, Walk]:
+    """Build the house of one walk, and one in which every call and reply is streamed if it was not, and the reverse."""
     file = yaml.safe_load(request.param.read_text())
-    text, policy = CONFIG + file.get("config", ""), file.get("policy", "")
-    return Walk(file, Walked(*map(script, file.get("upstream", [])), snapshot=compiled(text, policy, tmp_path)))
+    calls = [{**call, "request": other(call["request"])} for call in file["calls"]]
+    upstream = list(map(turned, file.get("upstream", [])))
+    return built(file, tmp_path), built({**file, "calls": calls, "upstream": upstream}, tmp_path)
+
+
+def other(request: Any) -> Any:
+    """Return a request for the other way to answer."""
+    return {**request, "stream": not request.get("stream", False)} if isinstance(request, dict) else request
+
+
+async def made(walk: Walk, call: dict[str, Any]) -> Outcome:
+    """Let one call walk, after what happens at the desk before it."""
+    if "desk" in call:
+        await (walk.house.close() if call["desk"] == "closed" else walk.house.decide(HeldState(call["desk"])))
+    return await walk.house.call(call["request"], headers=call.get("headers"), gone=call.get("gone", False))
 
 
 async def test_walk(walk: Walk) -> None:
@@ -77,9 +109,7 @@ async def test_walk(walk: Walk) -> None:
     problems: list[str] = []
 
     for number, call in enumerate(walk.file["calls"]):
-        if "desk" in call:
-            await (walk.house.close() if call["desk"] == "closed" else walk.house.decide(HeldState(call["desk"])))
-        outcome = await walk.house.call(call["request"], headers=call.get("headers"), gone=call.get("gone", False))
+        outcome = await made(walk, call)
         head = outcome.head or Head(status=0)
         actual = {
             "status": head.status,
@@ -94,3 +124,18 @@ async def test_walk(walk: Walk) -> None:
     assert [] == problems
     assert (0, []) == (walk.house.upstream.open, walk.house.upstream.scripts)
     assert set() == walk.house.house.open_holds
+
+
+async def test_streamed_or_not_a_walk_comes_to_the_same(both: tuple[Walk, Walk]) -> None:
+    """The same calls and replies the other way round: status, decisions, texts, tool calls and ends are the same."""
+    came: list[list[object]] = []
+    for walk in both:
+        came.append([])
+        for number, call in enumerate(walk.file["calls"]):
+            outcome = await made(walk, call)
+            exchange = walk.house.seen[number]
+            decisions = [replace(decision, id="") for decision in exchange.decisions]
+            head = outcome.head or Head(status=0)
+            came[-1].append((head.status, said(body_of(outcome.body)), exchange.state, decisions))
+
+    assert came[0] == came[1]
