@@ -212,12 +212,21 @@ class _Twice(ValueError):
 def clear(data: bytes, tree: Tree, key: str) -> bool:
     """Tell whether every client finds in a chunk or a body what we do, whichever of two equal keys its parser keeps and
     whether or not it minds their case; `key` is where its choices have their message."""
-    return _once(data, tree) and _spelt(tree, _OF_REPLY) and _clear_choices(tree.get("choices") or [], key)
+    return _utf8(data) and _once(data, tree) and _spelt(tree, _OF_REPLY) and _clear_choices(tree.get("choices") or [], key)
+
+
+def _utf8(data: bytes) -> bool:
+    """Tell whether nothing has to be guessed of the text: some clients drop what is broken, some replace it."""
+    try:
+        return data.isascii() or bool(data.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _once(data: bytes, tree: Tree) -> bool:
-    # Of two equal keys the tree has lost one with its colon; only an escaped colon could make up for it.
-    if b"\\u003" not in data and data.count(b":") == _ENCODE(tree).count(b":"):
+    # Of two equal keys the tree has lost one with its colon; only an escaped colon could make up for it. A key with NUL
+    # is another one for readers whose texts end there.
+    if b"\\u003" not in data and b"\\u0000" not in data and data.count(b":") == _ENCODE(tree).count(b":"):
         return True
     try:
         json.loads(data.decode("utf-8-sig", "replace"), object_pairs_hook=_no_key_twice, parse_int=_number)
@@ -228,7 +237,7 @@ def _once(data: bytes, tree: Tree) -> bool:
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> Tree:
     tree = dict(pairs)
-    if len(tree) < len(pairs):
+    if len(tree) < len(pairs) or any("\0" in key for key in tree):
         raise _Twice
     return tree
 

@@ -208,6 +208,10 @@ CALL_TEXT = b'{"id":"c","type":"function","function":{"name":"f","arguments":"{}
             False,
             id="two kinds",
         ),
+        pytest.param(b'{"choices":[{"delta":{"content":"\xc3\xa9"}}]}', True, id="UTF-8"),
+        pytest.param(b'{"choices":[{"delta":{"content":"a\xffb"}}]}', False, id="broken UTF-8"),
+        pytest.param(b'{"choices":[{"delta":{"content\\u0000":"a"}}]}', False, id="a key that ends at NUL"),
+        pytest.param(b'{"choices":[{"delta":{"content":"a\\u0000b"}}]}', True, id="a text with NUL"),
     ],
 )
 def test_what_every_client_reads_alike(data: bytes, expected: bool) -> None:

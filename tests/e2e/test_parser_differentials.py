@@ -216,13 +216,6 @@ REPLIES = {
 }
 
 
-LENIENT = {
-    "content that ends at NUL": {"strings end at NUL, first key wins"},
-    "broken UTF-8": {"broken UTF-8 dropped"},
-}
-"""Replies that are passed on as they came, though these parsers, which no SDK for this API has, find EVIL in them."""
-
-
 def evil(tree: Any) -> bool:
     """Tell if a request or a whole reply holds what the rules deny, as somebody reads it who takes it for one."""
     if not isinstance(tree, dict):
@@ -327,10 +320,10 @@ async def test_arguments_that_are_let_through_are_what_was_judged(
 
 @pytest.mark.parametrize("name", REPLIES)
 async def test_a_reply_that_is_let_through_is_what_was_judged(name: str, snapshot: Snapshot) -> None:
-    """A reply is withheld, or no parser finds in its bytes what a rule denies, but for those of LENIENT."""
+    """A reply is withheld, or no parser finds in its bytes what a rule denies."""
     _, outcome = await walk(snapshot, body(), REPLIES[name])
 
-    assert LENIENT.get(name, set()) == {reader for reader, tree in trees(outcome.body).items() if evil(tree)}
+    assert set() == {reader for reader, tree in trees(outcome.body).items() if evil(tree)}
 
 
 async def test_what_holds_no_evil_is_sent_and_let_through(snapshot: Snapshot) -> None:
