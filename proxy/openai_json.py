@@ -212,7 +212,9 @@ class _Twice(ValueError):
 def clear(data: bytes, tree: Tree, key: str) -> bool:
     """Tell whether every client finds in a chunk or a body what we do, whichever of two equal keys its parser keeps and
     whether or not it minds their case; `key` is where its choices have their message."""
-    return _utf8(data) and _once(data, tree) and _spelt(tree, _OF_REPLY) and _clear_choices(tree.get("choices") or [], key)
+    return (
+        _utf8(data) and _once(data, tree) and _spelt(tree, _OF_REPLY) and _clear_choices(tree.get("choices") or [], key)
+    )
 
 
 def _utf8(data: bytes) -> bool:
