@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from proxy.stretches import ARGUMENTS, Channel, Covering, apart, texts
 from proxy.terms import Cover, Delta, How, Span
 
 DIGITS = 8
 """Hexadecimal digits of a digest: four billion values, within one conversation."""
+_MARK = re.compile(rf"\[([A-Z][A-Z0-9_]*?)(?::[0-9a-f]{{{DIGITS}}}|_[0-9A-F]{{{DIGITS}}})?\]")
 MOST_WAITING = 2**20
 """Bytes of events that may wait for the end of a placeholder while other channels go on."""
 
@@ -36,6 +38,14 @@ def _replaced(text: str, marks: Mapping[str, str], spellings: Callable[[str], Se
 def _spellings(value: str) -> tuple[str, str]:
     """Return how a value may stand inside a JSON string."""
     return _escaped(value), json.dumps(value)[1:-1]
+
+
+def marks(text: str, kinds: Collection[str]) -> Iterator[tuple[str, int, int]]:
+    """Yield (kind, start, end) of every mark in a text that stands for something of one of these kinds."""
+    for found in _MARK.finditer(text):
+        kind = found[1].lower()
+        if kind in kinds:
+            yield kind, found.start(), found.end()
 
 
 class Vault:

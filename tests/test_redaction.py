@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from proxy.redaction import MOST_WAITING, Restorer, Vault
+from proxy.redaction import MOST_WAITING, Restorer, Vault, marks
 from proxy.terms import ChoiceDelta, Delta, How, Span, ToolCallDelta
 
 TEXT = 'I am ann@example.org, "Ann"'
@@ -169,3 +169,14 @@ def test_no_channel_keeps_the_others_waiting_for_ever() -> None:
     counts = [len(restorer.feed(delta)) for delta in (*deltas(["a"], "reasoning"), large, large)]
 
     assert [0, 3, 1] == counts
+
+
+@pytest.mark.parametrize("how", [How.MASK, How.HASH, How.TOKENIZE])
+@pytest.mark.parametrize("kind", ["email", "credit_card"])
+def test_marks_are_known_again(how: How, kind: str) -> None:
+    """Whatever stands in the place of a value, it is seen what it was; of another kind, or written otherwise, it is no
+    mark."""
+    _, (mark,) = vault_of(span(how, kind=kind))
+    text = f"I am {mark}, not [email], [OTHER] or [EMAI"
+
+    assert [(kind, 5, 5 + len(mark))] == list(marks(text, ("email", "credit_card")))

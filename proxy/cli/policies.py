@@ -90,7 +90,7 @@ def _lock(loaded: config.Loaded, documents: Sequence[policy.Document], *, write:
 
 def explain(paths: Sequence[Path], *, as_json: bool) -> int:
     """Print every rule of some policies in its lowered form: files, or folders whose policy.yaml files are found."""
-    files = [file for path in paths for file in _files(path, config.POLICY_FILE)]
+    files = files_of(paths, config.POLICY_FILE)
     if not files:
         print(f"no {config.POLICY_FILE} in {', '.join(map(str, paths))}", file=sys.stderr)
         return 1
@@ -130,7 +130,7 @@ def _lowered(rule: policy.Rule) -> list[tuple[str, str]]:
 
 def run_test(chosen: argparse.Namespace) -> int:
     """Run the tests and print how each case went."""
-    files = [file for path in chosen.paths for file in _files(path, config.TESTS_FILE)]
+    files = files_of(chosen.paths, config.TESTS_FILE)
     if not files:
         print(f"no {config.TESTS_FILE} in {', '.join(map(str, chosen.paths))}", file=sys.stderr)
         return 1
@@ -142,8 +142,9 @@ def run_test(chosen: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-def _files(path: Path, name: str) -> Sequence[Path]:
-    return sorted(path.rglob(name)) if path.is_dir() else [path]
+def files_of(paths: Iterable[Path], name: str) -> list[Path]:
+    """Return files as they are named, and of folders all that have this name."""
+    return [file for path in paths for file in (sorted(path.rglob(name)) if path.is_dir() else [path])]
 
 
 def _write(path: Path, text: str) -> None:

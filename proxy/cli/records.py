@@ -48,14 +48,19 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     explain.add_argument("--json", action="store_true", help="the whole record, or all that is known of each rule")
     explain.set_defaults(run=run_explain)
     for parser in (tail, explain):
-        parser.add_argument("--config", type=Path, help="the configuration that names the records (state.path)")
-        parser.add_argument("--state", type=Path, help="the records file itself")
+        where(parser)
+
+
+def where(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say where the records are."""
+    parser.add_argument("--config", type=Path, help="the configuration that names the records (state.path)")
+    parser.add_argument("--state", type=Path, help="the records file itself")
 
 
 def run_tail(chosen: argparse.Namespace) -> int:
     """Print the newest records, and with --follow every new one."""
     show = _as_json if chosen.json else one_line
-    with _reader(chosen) as reader:
+    with opened(chosen) as reader:
         newest = reader.tail(max(chosen.n, 1))
         found, last = newest if chosen.n else [], newest[-1][0] if newest else 0
         while True:
@@ -72,7 +77,7 @@ def run_explain(chosen: argparse.Namespace) -> int:
     """Print one record, or the rules of policies, in words; exit 1 when there is none."""
     if chosen.policy:
         return policies.explain(chosen.policy, as_json=chosen.json)
-    with _reader(chosen) as reader:
+    with opened(chosen) as reader:
         exchange = reader.find(chosen.id) or reader.find(chosen.id.partition("-")[0])
     if exchange is None:
         print(f"no record of {chosen.id}; `handrail tail` lists what there is", file=sys.stderr)
@@ -81,7 +86,8 @@ def run_explain(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _reader(chosen: argparse.Namespace) -> Reader:
+def opened(chosen: argparse.Namespace) -> Reader:
+    """Open the records that `--state` or the configuration names; raise ConfigError where there are none."""
     path = chosen.state or _state_of(chosen.config)
     if not path.exists():
         raise ConfigError([f"{path}: there are no records yet; `handrail serve` writes them"])

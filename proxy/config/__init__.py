@@ -8,11 +8,13 @@ from __future__ import annotations
 from proxy.config.building import build, watched
 from proxy.config.policies import (
     FUNCTIONS,
+    OF_KEPT,
     POLICY_FILE,
     TESTS_FILE,
     guards_of,
     lock_of,
     lock_path,
+    policies_for,
     policies_of,
     policy_files,
     source_of,
@@ -22,6 +24,7 @@ from proxy.config.settings import Config
 
 __all__ = [
     "FUNCTIONS",
+    "OF_KEPT",
     "OPENAI_URL",
     "POLICY_FILE",
     "TESTS_FILE",
@@ -33,6 +36,7 @@ __all__ = [
     "load",
     "lock_of",
     "lock_path",
+    "policies_for",
     "policies_of",
     "policy_files",
     "source_of",

@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from proxy import accounting, plugins, policy
+import msgspec
+
+from proxy import accounting, plugins, policy, redaction
 from proxy.config.reading import Loaded
 from proxy.documents import Problems, Source
 from proxy.errors import ConfigError
@@ -108,14 +110,29 @@ def watched_policies(loaded: Loaded) -> Iterator[Path]:
         yield from _beside(files, name)
 
 
-def policies_of(paths: Sequence[Path]) -> policy.PolicySet:
+def policies_of(paths: Sequence[Path], functions: policy.Functions | None = None) -> policy.PolicySet:
     """Compile policy files by themselves, with the guards of their packs; raise ConfigError or PolicyProblems."""
     guards = guards_of(paths)
     return policy.load(
         [source_of(path) for path in paths],
-        functions=FUNCTIONS,
+        functions=functions or FUNCTIONS,
         guards={name: guard.labels for name, guard in guards.items()},
     )
+
+
+def policies_for(loaded: Loaded, functions: policy.Functions) -> policy.PolicySet:
+    """Compile the policies that a config names, with what its kill switch stops; raise ConfigError. Whether lock and
+    gates let them serve is not asked."""
+    problems = Problems()
+    files = list(dict.fromkeys(_named(loaded, problems)))
+    sources, kill = _read(files, problems), _read(_kill_switch(loaded), problems, there=False)
+    with _noting(problems):
+        guards = {name: guard.labels for name, guard in guards_of(files).items()}
+        routes = {*loaded.config.models, *loaded.config.pools}
+        found = policy.load(sources, functions=functions, guards=guards, routes=routes, kill=kill)
+    if problems.found:
+        raise ConfigError(problems.found)
+    return found
 
 
 def guards_of(policies: Sequence[Path]) -> dict[str, Guard]:
@@ -177,6 +194,22 @@ FUNCTIONS = policy.Functions(
     read_us=_GROUNDING.most_us,
 )
 """What policies can compute with the help of other rooms."""
+
+
+_GUARD_OF = {label: guard.name for guard in _FINDERS for label in guard.labels}
+
+
+def _found_in_kept(text: str) -> tuple[Finding, ...]:
+    """Return also what stood where there is a mark now: a rule that found it then finds it again."""
+    marked = (
+        Finding(guard=_GUARD_OF[kind], label=kind, start=start, end=end)
+        for kind, start, end in redaction.marks(text, _GUARD_OF)
+    )
+    return (*_found(text), *marked)
+
+
+OF_KEPT = msgspec.structs.replace(FUNCTIONS, find=_found_in_kept)
+"""The same, about texts that were kept."""
 
 
 def why_unreadable(error: OSError | UnicodeDecodeError) -> str:

@@ -22,6 +22,7 @@ from proxy.terms import (
     Cover,
     Decision,
     Facts,
+    How,
     Kept,
     Message,
     Obligation,
@@ -80,7 +81,9 @@ class _Marks:
         facts, decision = check.facts, check.decision
         for span in decision.spans:
             number, text = _subject(facts, decision, span.place)
-            covers = vault.covers((span,), text)
+            # What is left out without a trace has one here: who reads this has to see that something stood there.
+            how = How.MASK if span.how is How.OMIT else span.how
+            covers = vault.covers((replace(span, how=how),), text)
             self._values |= {text[cover.start : cover.end]: cover.text for cover in covers}
             if number is not None:
                 self._covers.setdefault(number, []).extend(covers)

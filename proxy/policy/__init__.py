@@ -14,6 +14,7 @@ from proxy.policy.functions import Functions
 from proxy.policy.kill import KILL_SWITCH
 from proxy.policy.lock import Lock, read_lock
 from proxy.policy.patterns import Globs
+from proxy.policy.replay import Replayed, differ, replay
 from proxy.policy.rule import Document, Rule
 from proxy.policy.testing import CaseResult, Report, Streamed, hold_gates, run_tests
 
@@ -27,13 +28,16 @@ __all__ = [
     "Lock",
     "PolicyProblems",
     "PolicySet",
+    "Replayed",
     "Report",
     "Rule",
     "Source",
     "Streamed",
+    "differ",
     "hold_gates",
     "load",
     "read_lock",
+    "replay",
     "run_tests",
     "user_text",
 ]

@@ -12,7 +12,7 @@ from proxy import accounting, config, policy
 from proxy.cli import main
 from proxy.documents import Source
 from proxy.stores import sqlite
-from proxy.terms import Caller, Cost, Exchange, Level, Session, State
+from proxy.terms import Caller, Cost, Exchange, Kept, Level, Session, State
 from tests.house.tree import ROOT, shell_lines, text
 
 SHOWN = "ex_afae2cb98739854f92674481978d8ebd"
@@ -38,6 +38,7 @@ async def records(tmp_path: Path) -> Path:
     )
     async with sqlite.open(sqlite.Settings(path=str(tmp_path / ".handrail" / "handrail.sqlite"))) as store:
         store.finish(exchange)
+        store.keep(Kept(exchange_id=SHOWN, at_ms=1, policy_digest=""))
     return tmp_path
 
 

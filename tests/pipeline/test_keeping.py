@@ -99,7 +99,7 @@ async def test_a_denied_call_is_kept(tmp_path: Path) -> None:
     assert f"I am {MAIL}" == found.checks[0].facts.request.messages[0].text
 
 
-@pytest.mark.parametrize("action", ["mask", "hash", "tokenize"])
+@pytest.mark.parametrize("action", ["mask", "hash", "tokenize", "omit"])
 @pytest.mark.parametrize("end", ["", "  - {id: no, phase: request, when: 'true', action: deny, message: 'No.'}\n"])
 async def test_what_rules_take_out_is_not_kept(tmp_path: Path, action: str, end: str) -> None:
     """A value that was taken out anywhere stands nowhere in what is kept: neither in tool arguments nor in the reply
