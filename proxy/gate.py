@@ -32,6 +32,8 @@ class Gate:
     def __init__(self, hold: bool = False, reach: Reach | None = None) -> None:
         self._hold = self._holding = hold
         self._reach = reach
+        self.judges = reach is not None
+        """There are steps to judge."""
         self._waits = reach is not None and reach.waits
         self._waiting: deque[_Waiting] = deque()
         self._choices: dict[int, _Choice] = {}
@@ -164,8 +166,8 @@ class _Text:
     def add(self, words: str) -> None:
         self.parts.append(words)
         self.length += len(words)
-        self._again = self._again or self.over
-        self.over = False
+        if self.over:
+            self._again, self.over = True, False
 
     def due(self, reach: Reach, last: bool) -> Iterator[Chunk]:
         """Yield the steps that can be judged. Which these are follows from the text alone: each is as long as the one
@@ -199,21 +201,22 @@ class _Text:
 class _Choice:
     """One choice as it adds up."""
 
-    __slots__ = ("_index", "calls", "finish_reason", "texts")
+    __slots__ = ("_field", "_index", "calls", "finish_reason", "texts")
 
     def __init__(self, index: int) -> None:
         self._index = index
+        self._field = ""
         self.texts = {field: _Text(index, field) for field in SPOKEN}
         self.calls: dict[int, _Call] = {}
         self.finish_reason = ""
 
     def add(self, piece: ChoiceDelta) -> None:
         if piece.reasoning:
-            self._say("reasoning", piece.reasoning)
+            self._speaks("reasoning").add(piece.reasoning)
         if piece.text:
-            self._say("text", piece.text)
+            self._speaks("text").add(piece.text)
         if piece.refusal:
-            self._say("refusal", piece.refusal)
+            self._speaks("refusal").add(piece.refusal)
         for call in piece.tool_calls:
             self.calls.setdefault(call.index, _Call()).add(call)
         if piece.finish_reason:
@@ -221,12 +224,13 @@ class _Choice:
             for text in self.texts.values():
                 text.over = True
 
-    def _say(self, field: str, words: str) -> None:
-        for name, text in self.texts.items():
-            if name == field:
-                text.add(words)
-            else:
-                text.over = True
+    def _speaks(self, field: str) -> _Text:
+        """Return the text that goes on; that it is another one than before ends the others."""
+        if field != self._field:
+            self._field = field
+            for text in self.texts.values():
+                text.over = text.length > 0
+        return self.texts[field]
 
     def reply(self, model: str, covers: Covers) -> Reply:
         said = {

@@ -71,6 +71,9 @@ async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
                 async for data in reply.chunks():
                     for part in walk.passes(passage, decoder.feed(data)):
                         yield part
+                    if passage.behind:
+                        async for part in walk.goes_on(passage):
+                            yield part
                     if decoder.over:
                         break
                 rest, ended = decoder.close()

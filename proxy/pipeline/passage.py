@@ -27,13 +27,23 @@ class Passage:
     """The way of one attempt's reply."""
 
     def __init__(
-        self, policies: PolicySet, vault: Vault, draft: Draft, *, hold: bool, now_ms: Callable[[], float]
+        self,
+        policies: PolicySet,
+        vault: Vault,
+        draft: Draft,
+        *,
+        hold: bool,
+        now_ms: Callable[[], float],
+        at_once: int = ENDLESS,
     ) -> None:
         self.gate = Gate(hold=hold, reach=policies.reach)
         self.left: tuple[Delta, ...] = ()
         """What is left of an unstreamed reply that was cut."""
         self.said = ""
         """What the first choice had said when the reply was cut."""
+        self.behind = False
+        """More steps are due than are judged at once, so that others have their turn: `go_on` judges more of them."""
+        self._at_once = at_once
         self._restorer = Restorer(vault)
         self._policies = policies
         self._vault = vault
@@ -47,14 +57,19 @@ class Passage:
         for delta in deltas:
             for restored in self._restorer.feed(delta):
                 self.gate.feed(restored, now)
-                yield from self._leaving(facts)
-        self.waited(now)
+                yield from self._leaving(facts) if self.gate.judges else self.gate.leaving()
+        if self.gate.held_bytes:
+            self.waited(now)
 
     def close(self, facts: Facts) -> Iterator[Delta]:
         """Yield what has waited for more to come, now that nothing does; raise Denied as `feed`."""
         for restored in self._restorer.close():
             self.gate.feed(restored, self._now_ms())
         yield from self._leaving(facts, last=True)
+
+    def go_on(self, facts: Facts, last: bool = False) -> Iterator[Delta]:
+        """Judge more of the steps that are due; `last` as nothing more comes. Yield and raise as `feed`."""
+        yield from self._leaving(facts, last)
 
     def waited(self, now: float) -> None:
         """Note for how long what still waits has waited."""
@@ -75,7 +90,11 @@ class Passage:
 
     def _judge(self, facts: Facts, last: bool) -> Decision | None:
         """Judge the steps that are due, up to one that denies the reply; return what it says."""
-        for chunk in self.gate.due(last):
+        self.behind = False
+        for number, chunk in enumerate(self.gate.due(last)):
+            if number == self._at_once:
+                self.behind = True
+                break
             began = self._now_ms()
             decision = self._policies.decide(
                 Phase.CHUNK, replace(facts, chunk=chunk), f"{self._draft.id}-{Phase.CHUNK}"

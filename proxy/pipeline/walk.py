@@ -52,6 +52,8 @@ PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "x-handrail-s
 DRAFT_HEADER = "x-handrail-draft"
 """On replies of an agent that may only assist: a human has to look at them."""
 PASSED_PREFIXES = ("openai-", "x-ratelimit-")
+STEPS_AT_ONCE = 32
+"""Steps of a text that are judged without a break: some milliseconds."""
 JUDGING = (Phase.CHUNK, Phase.TOOL_CALL, Phase.RESPONSE)
 """The phases that judge replies."""
 
@@ -290,7 +292,9 @@ class Walk:
         """Begin an attempt: what the one before used, said and ended with is not its own."""
         self.usage, self.ended, self.asks_again = None, False, False
         now_ms = self.house.clock.monotonic_ms
-        self.passage = Passage(self.policies, self.vault, self.draft, hold=self.holds, now_ms=now_ms)
+        self.passage = Passage(
+            self.policies, self.vault, self.draft, hold=self.holds, now_ms=now_ms, at_once=STEPS_AT_ONCE
+        )
         return self.passage
 
     def hears(self, reply: UpstreamReply) -> None:
@@ -317,6 +321,20 @@ class Walk:
         yield from self.release(passage.feed(deltas, self.facts))
         if passage.gate.held_bytes > self.snapshot.limits.max_reply_bytes:
             raise UpstreamError("The provider's reply is too large to be judged.", code="too_large", retryable=False)
+
+    async def goes_on(self, passage: Passage, last: bool = False) -> AsyncIterator[Part]:
+        """Judge the rest of a long text, while others have their turn in between."""
+        while passage.behind:
+            await self.scanner.rest()
+            for part in self.release(passage.go_on(self.facts, last)):
+                yield part
+
+    async def _ends(self, passage: Passage) -> AsyncIterator[Part]:
+        """Let go what has waited for more, now that nothing more comes."""
+        for part in self.release(passage.close(self.facts)):
+            yield part
+        async for part in self.goes_on(passage, last=True):
+            yield part
 
     def release(self, parts: Iterable[Delta | End]) -> Iterator[Part]:
         """Give parts their bytes, the head before the first of them; hide usage that the client did not ask for."""
@@ -354,7 +372,7 @@ class Walk:
         gate = passage.gate
         if isinstance(end, Fault):
             if self.begun:
-                for part in self.release(passage.close(self.facts)):
+                async for part in self._ends(passage):
                     yield part
                 self.draft.ends(State.FAULT, end.status, end.code)
                 end = replace(end, frame=end.frame or self.dialect.fault_frame(end, self.request))
@@ -362,7 +380,7 @@ class Walk:
             return
         if not gate.clear and any(map(self.policies.has, JUDGING)):
             raise UpstreamError("The provider's reply can be read in more ways than one.", code="reply_ambiguous")
-        for part in self.release(passage.close(self.facts)):
+        async for part in self._ends(passage):
             yield part
         drop: dict[tuple[int, int], str] = {}
         covers: dict[Channel, list[Cover]] = {}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.errors import Denied
+from proxy.gate import STEPS
 from proxy.pipeline.passage import Passage, ended, merged, spoken
 from proxy.policy import PolicySet
 from proxy.recording import Draft
@@ -26,6 +27,7 @@ from proxy.terms import (
     How,
     Mode,
     Phase,
+    Reach,
     Reply,
     RuleHit,
     Span,
@@ -39,6 +41,7 @@ NUMBER = "N-[0-9]{1,40}"
 MASK = {"phase": "chunk", "action": "mask", "pattern": NUMBER}
 MASKING = compiled(policy(MASK, {"phase": "chunk", "action": "tokenize", "kinds": ["email"]}))
 DENYING = compiled(policy(MASK, {"phase": "chunk", "action": "deny", "when": 'chunk.text.contains("forbidden")'}))
+REACH = MASKING.reach or Reach(behind=0, ahead=0, waits=False)
 KEY = b"a key of these tests"
 Said = dict[tuple[int, str], str]
 
@@ -369,6 +372,22 @@ def test_a_text_that_was_rewritten_covers_all_that_was_there() -> None:
     reply = Reply(text="old")
 
     assert "[K] text" == spoken(reply, passage.covers(decision, reply)).text
+
+
+def test_a_long_text_is_judged_in_turns() -> None:
+    """So many steps at once and no more; what goes on comes to the same as what was judged in one go."""
+    stream = [whole({(0, "text"): f"{'word ' * 400}N-42{' word' * 100}"})]
+    passage = Passage(MASKING, Vault(KEY, "s"), Draft("ex", "", 0, 0.0), hold=False, now_ms=lambda: 0.0, at_once=7)
+
+    left, turns = list(passage.feed(stream, facts())), 0
+    while passage.behind:
+        left += passage.go_on(facts())
+        turns += 1
+    left += passage.close(facts())
+
+    steps = (len(stream[0].choices[0].text) - REACH.ahead) // (REACH.ahead // STEPS) + 1
+    assert steps // 7 == turns
+    assert joined([left]) == joined(run(MASKING, stream)[0])
 
 
 def test_how_long_bytes_waited_is_on_record() -> None:
