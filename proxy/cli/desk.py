@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from proxy import app
-from proxy.cli.paint import paint, rows
+from proxy.cli.paint import clean, paint, rows
 from proxy.errors import ConfigError
 from proxy.terms import Handoff, Held, HeldState, Tried
 
@@ -144,11 +144,11 @@ def action_line(held: Held) -> str:
     parts = (
         held.id,
         paint(f"{held.state:<8}", _COLOURS.get(held.state, "dim")),
-        _clean(f"{held.tool} {held.arguments}"),
-        f"agent {_clean(held.agent)}",
-        f"rule {_clean(held.rule)}",
-        _clean(held.group and f"for {held.group}"),
-        f"until {_when(held.expires_ms)}" if held.state is HeldState.PENDING else _clean(decided),
+        clean(f"{held.tool} {held.arguments}"),
+        f"agent {clean(held.agent)}",
+        f"rule {clean(held.rule)}",
+        clean(held.group and f"for {held.group}"),
+        f"until {_when(held.expires_ms)}" if held.state is HeldState.PENDING else clean(decided),
     )
     return "  ".join(filter(None, parts))
 
@@ -158,11 +158,11 @@ def handoff_line(handoff: Handoff) -> str:
     closed = f"closed by {handoff.closed_by}" if handoff.closed_ms else "open"
     parts = (
         handoff.id,
-        paint(_clean(closed), "dim" if handoff.closed_ms else "yellow"),
+        paint(clean(closed), "dim" if handoff.closed_ms else "yellow"),
         _when(handoff.at_ms),
-        _clean(f"queue {handoff.queue}"),
-        _clean(handoff.reason),
-        _clean(handoff.open_question),
+        clean(f"queue {handoff.queue}"),
+        clean(handoff.reason),
+        clean(handoff.open_question),
     )
     return "  ".join(filter(None, parts))
 
@@ -184,16 +184,11 @@ def handoff_words(handoff: Handoff) -> str:
         ("record", f"handrail explain {handoff.exchange_id}" if handoff.exchange_id else ""),
     ]
     title = f"{paint(handoff.id, 'bold')}  {_when(handoff.at_ms)}"
-    return f"{title}\n{rows((_clean(name), _clean(value)) for name, value in pairs)}"
+    return f"{title}\n{rows((clean(name), clean(value)) for name, value in pairs)}"
 
 
 def _tried(tried: Tried) -> str:
     return f"{tried.tool} {tried.arguments}: {tried.outcome}{f', {tried.result}' if tried.result else ''}"
-
-
-def _clean(text: str) -> str:
-    """Return what a customer or a model wrote as one line that cannot steer a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _when(at_ms: int) -> str:
@@ -258,7 +253,7 @@ class _Admin:
         if status == 401:
             return f"{self._listen}: the token in {self._token_path} is not the one of the Handrail that runs there"
         try:
-            said = _clean(str(msgspec.json.decode(body)["error"]["message"]))
+            said = clean(str(msgspec.json.decode(body)["error"]["message"]))
         except (ValueError, LookupError, TypeError):
             said = "what answers there is no Handrail of this version"
         return f"{self._listen}: HTTP {status}: {said}"

@@ -19,6 +19,11 @@ def paint(text: str, colour: str) -> str:
     return f"\033[{_CODES[colour]}m{text}\033[0m" if coloured() else text
 
 
+def clean(text: str) -> str:
+    """Return what a customer or a model wrote as one line that cannot steer a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def rows(pairs: Iterable[tuple[str, str]], indent: str = "  ") -> str:
     """Return lines of `name  value`, names aligned and values that have several lines indented under the first."""
     lines = [(name, value) for name, value in pairs if value]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from proxy import app
+from proxy import app, config
 from proxy.accounting import format_usd
-from proxy.cli import policies
+from proxy.cli import answers, policies
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
 from proxy.stores.sqlite import Reader
@@ -79,10 +79,19 @@ def run_explain(chosen: argparse.Namespace) -> int:
         return policies.explain(chosen.policy, as_json=chosen.json)
     with opened(chosen) as reader:
         exchange = reader.find(chosen.id) or reader.find(chosen.id.partition("-")[0])
+        kept = reader.kept_of(exchange.id) if exchange else None
     if exchange is None:
         print(f"no record of {chosen.id}; `handrail tail` lists what there is", file=sys.stderr)
         return 1
-    print(_as_json(exchange) if chosen.json else explained(exchange))
+    if chosen.json:
+        print(_as_json(exchange))
+        return 0
+    print(f"{answers.sentence(exchange)}\n\n{explained(exchange)}\n")
+    if kept and not kept.too_large:
+        in_force = config.policies_for(_loaded(chosen.config), config.OF_KEPT)
+        print(answers.knowledge(kept, in_force, chosen.id))
+    else:
+        print(answers.not_kept(kept))
     return 0
 
 
@@ -94,9 +103,13 @@ def opened(chosen: argparse.Namespace) -> Reader:
     return Reader(str(path))
 
 
-def _state_of(config: Path | None) -> Path:
-    loaded = app.read_config(app.Options(path=config, environment=dict(os.environ)))
+def _state_of(path: Path | None) -> Path:
+    loaded = _loaded(path)
     return loaded.folder / loaded.config.state.path
+
+
+def _loaded(path: Path | None) -> config.Loaded:
+    return app.read_config(app.Options(path=path, environment=dict(os.environ)))
 
 
 def _as_json(exchange: Exchange) -> str:

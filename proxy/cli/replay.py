@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from proxy import app, config, policy
 from proxy.cli import policies, records
+from proxy.cli.answers import HOW_TO_KEEP, texts
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
 from proxy.stores.sqlite import Reader
-from proxy.terms import Decision, Facts, Kept
+from proxy.terms import Decision, Kept
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
-HOW_TO_KEEP = "rules with `obligations: [record]`, or `action: record` in phase post, keep calls from then on"
 
 
 def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -134,26 +134,6 @@ def _by(decision: Decision) -> str:
     failed = next((hit.error for hit in decision.rules if hit.id == decision.rule), "")
     why = f"by {decision.rule}{f', which failed: {failed}' if failed else ''}" if decision.rule else "by no rule"
     return f"{why}: {decision.message}" if decision.message else why
-
-
-def texts(facts: Facts) -> list[tuple[str, str]]:
-    """Return what was said up to a check, newest last, each with who or what said it."""
-    said = [(message.role, message.text) for message in facts.request.messages[-3:] if message.text]
-    if facts.result:
-        said.append((f"result of {facts.result.tool}", facts.result.text))
-    if facts.response:
-        said.append(("reply", facts.response.text))
-    if facts.chunk:
-        said.append(("reply", facts.chunk.text))
-    if facts.tool:
-        said.append(("call", f"{facts.tool.name} {facts.tool.arguments}"))
-    return [(who, _clean(text)) for who, text in said]
-
-
-def _clean(text: str) -> str:
-    """Return what others wrote, cut where it is long, without what could steer a terminal."""
-    shown = text if len(text) <= 500 else f"{text[:500]}…"
-    return "".join(character if character.isprintable() or character == "\n" else " " for character in shown)
 
 
 def _json(count: tuple[int, int], different: Sequence[policy.Replayed], unknown: Sequence[tuple[str, str, str]]) -> str:

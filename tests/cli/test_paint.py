@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from proxy.cli.paint import paint, rows
+from proxy.cli.paint import clean, paint, rows
 
 
 class Terminal(io.StringIO):
@@ -42,3 +42,8 @@ def test_colours_are_for_terminals(
 def test_rows_line_up_and_empty_ones_are_left_out() -> None:
     """Names are padded, values of several lines are indented under the first, empty values say nothing."""
     assert "  a    1\n       2\n  bcd  3" == rows([("a", "1\n2"), ("", ""), ("none", ""), ("bcd", "3")])
+
+
+def test_what_others_wrote_cannot_steer_a_terminal() -> None:
+    """Whatever cannot be printed, line ends included, is a blank."""
+    assert "a [31m b" == clean("a\x1b[31m\nb")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from proxy.cli import main, records
+from proxy.cli import answers, main, records
 from proxy.stores import sqlite
 from proxy.terms import (
     Attempt,
@@ -143,7 +143,9 @@ def test_what_never_left_says_so() -> None:
 def test_explain_takes_a_decision_or_an_exchange(name: str, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The id of the header, also of a phase that had no rules, and the exchange's own all find the record."""
     assert 0 == main(["explain", name])
-    assert capsys.readouterr().out.startswith("ex_1 ")
+    said = capsys.readouterr().out
+    assert said.startswith("No whole reply came of this call: stream_cut. The question was not put to the model")
+    assert said.endswith("What policy knew is not kept: " + answers.HOW_TO_KEEP + ".\n")
 
 
 def test_explain_of_nothing(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
