@@ -200,7 +200,10 @@ class Guard(Protocol):
 
 
 class Priced(Guard, Protocol):
-    """A guard that policies can call as a function."""
+    """A guard that policies can call as a function, and whose labels they can look for."""
+
+    lookaheads: Mapping[str, int]
+    """Of each label what `lookahead` is of them all."""
 
     def most_us(self, text: str) -> int:
         """Return the most microseconds of CPU that a scan takes, told without scanning."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,8 +18,9 @@ from proxy.documents import Source
 from proxy.ports import Context
 from proxy.terms import Finding
 
-LOOKBEHIND, LOOKAHEAD = 40, 320
-"""A phone number may need a word such as "call me on" before it; the longest address has 320 characters."""
+LOOKBEHIND, LOOKAHEAD, NUMBER = 40, 320, 112
+"""A phone number may need a word such as "call me on" before it; the longest address has 320 characters, what is
+told by its digits no more than 112, with what stands beside it."""
 
 _CANDIDATE = re2.compile(r"[0-9][^A-Za-z]{0,3}[0-9]|@[^\s@]|:[0-9A-Fa-f]*:")
 """What a text must have before anything else is tried."""
@@ -224,6 +225,7 @@ class Pii:
     context = Context.SAID
     lookbehind = LOOKBEHIND
     lookahead = LOOKAHEAD
+    lookaheads: Mapping[str, int] = {**dict.fromkeys(labels, NUMBER), "email": LOOKAHEAD}
 
     def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
         """Return what was found; of finds that overlap the longest, and of equals the surest."""

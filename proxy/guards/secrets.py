@@ -7,7 +7,7 @@ In: texts. Out: Findings, sorted, none overlapping. Never: a file, a network cal
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import re2
 
@@ -15,8 +15,10 @@ from proxy.documents import Source
 from proxy.ports import Context
 from proxy.terms import Finding
 
-LOOKBEHIND, LOOKAHEAD = 40, 4096
-"""A password needs the word before it; a private key has some thousand characters."""
+LOOKBEHIND, LOOKAHEAD, KEY = 40, 4096, 512
+"""A password needs the word before it; a private key has some thousand characters, and so may a token; the keys that
+providers give out have less than 200."""
+LONG = ("google", "jwt", "private_key", "assigned")
 
 ASSIGNED = "assigned"
 ASSIGNED_SCORE = 0.8
@@ -79,6 +81,7 @@ class Secrets:
     context = Context.SAID
     lookbehind = LOOKBEHIND
     lookahead = LOOKAHEAD
+    lookaheads: Mapping[str, int] = {**dict.fromkeys(labels, KEY), **dict.fromkeys(LONG, LOOKAHEAD)}
 
     def scan(self, text: str, context: Sequence[str]) -> list[Finding]:
         """Return what was found; a key keeps its provider's label where it is assigned as a password."""

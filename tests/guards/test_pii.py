@@ -147,3 +147,11 @@ def test_finds_most_of_the_generated_people(real_data: Path) -> None:
 def _same(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
     """Say whether two spans have the same label and overlap."""
     return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
+
+
+def test_every_label_says_how_far_it_looks() -> None:
+    """No label looks farther than the guard, and only addresses look as far."""
+    assert set(GUARD.labels) == set(GUARD.lookaheads)
+    assert {"email": GUARD.lookahead} == {
+        label: ahead for label, ahead in GUARD.lookaheads.items() if ahead == max(GUARD.lookaheads.values())
+    }

@@ -93,6 +93,12 @@ def test_talk_about_passwords_is_left_alone(text: str) -> None:
     assert [] == found(text)
 
 
+def test_every_label_says_how_far_it_looks() -> None:
+    """No label looks farther than the guard, and each says how far it looks."""
+    assert set(GUARD.labels) == set(GUARD.lookaheads)
+    assert GUARD.lookahead == max(GUARD.lookaheads.values()) > GUARD.lookaheads["openai"]
+
+
 def test_what_a_scan_takes_at_most_is_told_beforehand() -> None:
     """It grows with the text, and faster with what begins a find; telling it needs no scan."""
     least, plain, dear = (GUARD.most_us(text) for text in ("", "was" * 900, "key" * 900))

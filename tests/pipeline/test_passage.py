@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from proxy.config.policies import FUNCTIONS
 from proxy.errors import Denied
 from proxy.gate import STEPS
 from proxy.pipeline.passage import Passage, ended, merged, spoken
@@ -372,6 +373,32 @@ def test_a_text_that_was_rewritten_covers_all_that_was_there() -> None:
     reply = Reply(text="old")
 
     assert "[K] text" == spoken(reply, passage.covers(decision, reply)).text
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        pytest.param("email", f"{'a' * 64}@{'b' * 60}.{'c' * 60}.example.org", id="email"),
+        pytest.param("card", "4111 1111 1111 1111", id="card"),
+        pytest.param("iban", "DE89 3704 0044 0532 0130 00", id="iban"),
+        pytest.param("phone", "+49 (30) 12345-6789", id="phone"),
+        pytest.param("ip", "2001:db8:85a3:1234:5678:8a2e:370:7334", id="ip"),
+        pytest.param("ssn", "219-09-9999", id="ssn"),
+        pytest.param("openai", f"sk-proj-{'aB3' * 52}", id="openai"),
+        pytest.param("github", f"github_pat_{'aB3' * 27}", id="github"),
+    ],
+)
+def test_no_piece_of_a_find_leaves_wherever_it_stands(kind: str, value: str) -> None:
+    """At every place of a step, and letter by letter, what the guards find is covered whole before any of it leaves."""
+    rule = {"phase": "chunk", "action": "mask", "kinds": [kind]}
+    policies = compiled(policy(rule), functions=FUNCTIONS)
+    assert policies.reach is not None
+    size = policies.reach.ahead // STEPS
+
+    for place in range(0, size, 7):
+        before = "so. " * (size // 2) + "." * place + " "
+        left, _ = run(policies, [event(0, "text", letter) for letter in f"{before}{value} is it"])
+        assert {(0, "text"): f"{before}[{kind.upper()}] is it"} == joined(left)
 
 
 def test_a_long_text_is_judged_in_turns() -> None:
