@@ -81,7 +81,8 @@ class BudgetStore(Protocol):
     """Holds and totals, atomic across every process that shares the store."""
 
     async def reserve(self, reservation: Reservation, at_ms: int) -> None:
-        """Hold the amount under every limit or under none; raise BudgetExceeded naming the first that has no room."""
+        """Hold the amount under every limit or under none; raise BudgetExceeded naming the first that has no room.
+        What is `booked` is not held but used."""
 
     def settle(self, settlement: Settlement, at_ms: int) -> None:
         """Release the hold and add what was used, exactly once per reservation id; queued, never awaited."""

@@ -668,6 +668,9 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     amount_nanousd: int
     limits: tuple[Limit, ...]
     expires_ms: int
+    booked: bool = False
+    """It counts as used at once, whatever becomes of its process; a settlement with nothing used gives it back, and
+    one that names no counters lets it be."""
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):

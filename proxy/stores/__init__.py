@@ -5,6 +5,7 @@ In: nouns. Out: the `Store` Protocol, and decisions about one entry in the books
 An attempt walks `RESERVED -> DISPATCHED -> settled`, and leaves the books when it is settled. If its process goes
 silent it becomes RELEASED (never dispatched, costs nothing) or EXPIRED (booked at what was held, until its owner comes
 back with the truth, if ever). Who settles an attempt remembers that, so that a second settlement changes nothing.
+A reservation that is booked is EXPIRED from the beginning: it counts until somebody says that it was not used.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from proxy.terms import Attempt, Cost, Exchange, Held, HeldState, Limit, Settlem
 Pair: TypeAlias = tuple[str, str]
 """The name of a counter: (scope, window)."""
 
+LATEST_MS = 24 * 3600 * 1000
+"""How long after its lease an attempt's owner may still come back and settle it."""
 LONGEST_WINDOW_MS = 32 * 24 * 3600 * 1000
 """Counters are kept this much longer than records, because a month's budget counts on them."""
 
@@ -69,7 +72,7 @@ def post(entry: str | None, booked_nanousd: int, settlement: Settlement) -> tupl
     `entry` is the `Entry` at which the attempt stands, None if it was neither reserved nor dispatched here.
     `booked_nanousd` is what an EXPIRED one was booked at: the settlement replaces that estimate.
     """
-    unsent = entry in (Entry.RESERVED, Entry.RELEASED) and settlement.nanousd == settlement.tokens == 0
+    unsent = entry in (None, Entry.RESERVED, Entry.RELEASED) and settlement.nanousd == settlement.tokens == 0
     calls = 0 if unsent or entry == Entry.EXPIRED else 1
     return settlement.nanousd - booked_nanousd, settlement.tokens, calls
 

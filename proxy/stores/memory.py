@@ -11,6 +11,7 @@ import msgspec
 from proxy.errors import Overloaded
 from proxy.kept import packed, unpacked
 from proxy.stores import (
+    LATEST_MS,
     LONGEST_WINDOW_MS,
     OPEN,
     WAITING,
@@ -85,9 +86,14 @@ class MemoryStore:
             if total.nanousd + total.reserved_nanousd + amount > limit.cap_nanousd:
                 raise exceeded(limit)
         held_under = pairs(reservation.limits)
-        self._attempts[reservation.id] = _Attempt(Entry.RESERVED, reservation.expires_ms, amount, held_under)
+        attempt = self._attempts[reservation.id] = _Attempt(Entry.RESERVED, reservation.expires_ms, amount, held_under)
+        if reservation.booked:
+            attempt.entry, attempt.cost_nanousd = Entry.EXPIRED, amount
         for pair in held_under:
-            self._add(pair, at_ms, reserved=amount)
+            if reservation.booked:
+                self._add(pair, at_ms, amount, calls=1)
+            else:
+                self._add(pair, at_ms, reserved=amount)
 
     def settle(self, settlement: Settlement, at_ms: int) -> None:
         """Release the hold and add what was used, exactly once per reservation id."""
@@ -243,6 +249,7 @@ class MemoryStore:
         for reservation_id, attempt in self._attempts.items():
             if attempt.expires_ms < at_ms and attempt.entry in OPEN:
                 self._expire(reservation_id, attempt, at_ms)
+        self._attempts = {name: a for name, a in self._attempts.items() if a.expires_ms >= at_ms - LATEST_MS}
         self._held = {name: standing(held, at_ms) for name, held in self._held.items()}
         dead = [name for name, expires_ms in self._leases.items() if expires_ms < at_ms]
         return [self._close(self.exchanges[name]) for name in dead]

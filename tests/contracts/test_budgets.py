@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.errors import BudgetExceeded, Overloaded
-from proxy.terms import Cost, Limit, State, Totals
+from proxy.stores import LATEST_MS
+from proxy.terms import Cost, Limit, Reservation, State, Totals
 from tests.contracts.conftest import Shelf
 from tests.stores.samples import (
     AT_MS,
@@ -294,3 +296,62 @@ async def test_a_crash_between_attempts_is_closed(shelf: Shelf) -> None:
 
     assert (State.RECOVERED, None) == (closed.state, closed.cost.nanousd)
     assert Totals(nanousd=45, tokens=7, calls=1) == (await totals(shelf))[0]
+
+
+# --- what is booked at once -------------------------------------------------------------------------------------------
+
+
+def booked(name: str, amount: int, *limits: Limit) -> Reservation:
+    """Make a reservation that counts as used at once."""
+    return replace(reservation(name, amount, *limits), booked=True)
+
+
+async def test_what_is_booked_is_used_at_once(shelf: Shelf) -> None:
+    """It counts under every limit, and neither a lease that runs out nor the end of its process gives it back."""
+    await shelf.store.reserve(booked("ex_1", 60, limit(DAY), limit(MONTH)), AT_MS)
+    await shelf.store.recover(LATER_MS)
+
+    assert (Totals(nanousd=60, calls=1),) * 2 == await totals(shelf)
+
+
+async def test_what_is_booked_needs_room(shelf: Shelf) -> None:
+    """All limits or none, as for a hold."""
+    await shelf.store.reserve(booked("ex_1", 60, limit(DAY)), AT_MS)
+
+    with pytest.raises(BudgetExceeded):
+        await shelf.store.reserve(booked("ex_2", 41, limit(MONTH), limit(DAY)), AT_MS)
+    assert (60, 0) == tuple(total.nanousd for total in await totals(shelf))
+
+
+async def test_what_was_not_used_is_given_back_once(shelf: Shelf) -> None:
+    """A settlement with nothing used takes a booking back; the same from another process changes nothing more."""
+    await shelf.store.reserve(booked("ex_1", 60, limit(DAY)), AT_MS)
+    await shelf.store.reserve(booked("ex_2", 7, limit(DAY)), AT_MS)
+    shelf.store.settle(settlement("ex_1", 0, tokens=0), AT_MS)
+    await shelf.drain()
+    async with shelf.beside() as other:
+        other.settle(settlement("ex_1", 0, tokens=0), AT_MS)
+        await other.recover(0)
+
+    assert 7 == (await totals(shelf))[0].nanousd
+
+
+async def test_what_was_used_stays(shelf: Shelf) -> None:
+    """After a settlement that names no counters a booking stays for good, whatever another process says later."""
+    await shelf.store.reserve(booked("ex_1", 60, limit(DAY)), AT_MS)
+    shelf.store.settle(settlement("ex_1", 0, (), tokens=0), AT_MS)
+    await shelf.drain()
+    async with shelf.beside() as other:
+        other.settle(settlement("ex_1", 0, tokens=0), AT_MS)
+        await other.recover(0)
+
+    assert 60 == (await totals(shelf))[0].nanousd
+
+
+async def test_a_booking_is_forgotten_in_time(shelf: Shelf) -> None:
+    """A day after its lease nobody can give it back any more."""
+    await shelf.store.reserve(booked("ex_1", 60, limit(DAY)), AT_MS)
+    await shelf.store.recover(LATER_MS + LATEST_MS)
+    shelf.store.settle(settlement("ex_1", 0, tokens=0), LATER_MS)
+
+    assert 60 == (await totals(shelf))[0].nanousd

@@ -11,6 +11,7 @@ import msgspec
 from proxy.errors import HandrailError, Overloaded
 from proxy.kept import packed
 from proxy.stores import (
+    LATEST_MS,
     LONGEST_WINDOW_MS,
     OPEN,
     Entry,
@@ -32,7 +33,7 @@ _ADD = """INSERT INTO counters VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDAT
     settled_nanousd = settled_nanousd + excluded.settled_nanousd,
     reserved_nanousd = reserved_nanousd + excluded.reserved_nanousd,
     tokens = tokens + excluded.tokens, calls = calls + excluded.calls, at_ms = max(at_ms, excluded.at_ms)"""
-_RESERVE = "INSERT INTO attempts VALUES (?, 'reserved', ?, ?, ?, NULL)"
+_RESERVE = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)"
 _SEND = """INSERT INTO attempts VALUES (?, 'dispatched', ?, NULL, '[]', NULL)
     ON CONFLICT DO UPDATE SET entry = 'dispatched' WHERE entry = 'reserved'"""
 _DISPATCH = "INSERT OR REPLACE INTO dispatched VALUES (?, ?, ?)"
@@ -60,8 +61,6 @@ _PURGE_COUNTERS = "DELETE FROM counters WHERE at_ms < ? AND reserved_nanousd = 0
 
 _SLICE = 100
 """Rows that house-keeping touches in one batch: it shares the loop with calls."""
-_LATEST_MS = 24 * 3600 * 1000
-"""How long after its lease an attempt's owner may still come back and settle it."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Exchange).decode
@@ -102,9 +101,14 @@ class Books:
             if self._total((limit.scope, limit.window)) + amount > limit.cap_nanousd:
                 return exceeded(limit)
         held = pairs(reservation.limits)
-        self._execute(_RESERVE, (reservation.id, reservation.expires_ms, amount, _encode(held).decode()))
+        entry, cost = (Entry.EXPIRED, amount) if reservation.booked else (Entry.RESERVED, None)
+        row = (reservation.id, entry, reservation.expires_ms, amount, _encode(held).decode(), cost)
+        self._execute(_RESERVE, row)
         for pair in held:
-            self._add(pair, at_ms, reserved=amount)
+            if reservation.booked:
+                self._add(pair, at_ms, amount, calls=1)
+            else:
+                self._add(pair, at_ms, reserved=amount)
         return None
 
     def dispatch(self, exchange: Exchange, lease_ms: int) -> HandrailError | None:
@@ -171,7 +175,7 @@ class Books:
         """Finish some exchanges past their lease, or when there are none left, forget attempts nobody came back for."""
         closed = [self._close(_decode(body)) for (body,) in self._execute(_DEAD, (at_ms, _SLICE)).fetchall()]
         if not closed:
-            self._execute(_FORGET, (at_ms - _LATEST_MS,))
+            self._execute(_FORGET, (at_ms - LATEST_MS,))
         return closed
 
     def purge(self, before_ms: int) -> int:

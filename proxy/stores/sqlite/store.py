@@ -17,7 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from proxy.errors import Overloaded
-from proxy.stores import Once, Pair
+from proxy.stores import Once, Pair, pairs
 from proxy.stores.sqlite.books import Books, Operation
 from proxy.stores.sqlite.desk import Desk, decode_handoff, decode_held, decode_session
 from proxy.stores.sqlite.file import Checkpointer, connect, is_busy, is_trouble, overloaded
@@ -133,7 +133,8 @@ class SqliteStore:
             await self._do(partial(self._books.reserve, reservation, at_ms))
         except asyncio.CancelledError:
             # The caller cannot know whether the hold was written, so nobody else would ever give it back.
-            self.settle(Settlement(reservation_id=reservation.id, nanousd=0, tokens=0, counters=()), at_ms)
+            counters = pairs(reservation.limits) if reservation.booked else ()
+            self.settle(Settlement(reservation_id=reservation.id, nanousd=0, tokens=0, counters=counters), at_ms)
             raise
 
     def settle(self, settlement: Settlement, at_ms: int) -> None:
