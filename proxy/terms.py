@@ -262,6 +262,18 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     tool: str
     at_ms: int
+    booked: tuple[Booked, ...] = ()
+    """What it added to totals, as far as its result may take that back."""
+
+
+class Booked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool call added to a total, until its result is known."""
+
+    id: str
+    """Of the reservation."""
+    total: str
+    amount_nano: int
+    counters: tuple[tuple[str, str], ...]
 
 
 # --- guards and policy ----------------------------------------------------------------------------------------------
@@ -372,6 +384,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The conversation's labels: the session's, and those that rules have given in this call."""
     user: str = ""
     """Digest of whom the caller names as its user; empty where it names nobody."""
+    totals: Mapping[str, int] = {}
+    """`policy/name` of a total -> what this conversation has added to it, in billionths."""
     tool: ToolCall | None = None
     response: Reply | None = None
     result: Result | None = None
@@ -476,7 +490,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     shadow_verdict: Verdict = Verdict.ALLOW
     reason: str = ""
-    """`rule`, `policy_error`, `budget`, or empty for allow."""
+    """`rule`, `policy_error`, `budget`, `quota`, or empty for allow."""
     rules: tuple[RuleHit, ...] = ()
     message: str = ""
     """The safe text for the customer when the verdict denies, escalates or waits for approval."""
@@ -504,6 +518,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     subject: str = ""
     """What was judged: the tool call's id in phase tool_call, the result's call id in tool_result, in phase chunk the
     text, such as `0.reasoning`; else empty."""
+    charges: tuple[Charge, ...] = ()
+    """What the call adds to totals if it is let through."""
 
 
 # --- money and routing ----------------------------------------------------------------------------------------------
@@ -658,6 +674,24 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     cap_nanousd: int
     message: str = ""
     on_deny: OnDeny = OnDeny.ERROR
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """What one tool call adds to one total of a policy, in billionths of whatever the total is about."""
+
+    total: str
+    """`policy/name`."""
+    amount_nano: int
+    limit: Limit
+    told: tuple[str, str]
+    """The counter of what its conversation adds to the total."""
+    action: Verdict = Verdict.DENY
+    """What becomes of the call where the total has no room."""
+    mode: Mode = Mode.ENFORCE
+    severity: str = ""
+    approval: Approval | None = None
+    returns: bool = False
+    """A result that says that the call failed gives it back."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

@@ -108,10 +108,13 @@ def _print_rules(rules: Iterable[policy.Rule]) -> None:
 
 
 def _lowered(rule: policy.Rule) -> list[tuple[str, str]]:
-    limited = rule.cap_nanousd is not None
+    limited, quota = rule.cap_nanousd is not None, rule.quota
     return [
         ("phase", rule.phase),
-        ("key" if limited else "require" if rule.require else "when", rule.when),
+        ("adds" if quota else "key" if limited else "require" if rule.require else "when", rule.when),
+        ("schema", json.dumps(rule.schema) if rule.schema is not None else ""),
+        ("at most", f"{policy.in_units(quota.limit_nano)} per {quota.window}, counted by {quota.key}" if quota else ""),
+        ("unless failed", quota.failed if quota else ""),
         ("limit", accounting.format_usd(rule.cap_nanousd) if rule.cap_nanousd is not None else ""),
         ("counted by", " per ".join(filter(None, (rule.scope, rule.window)))),
         ("tools", ", ".join(rule.tools)),

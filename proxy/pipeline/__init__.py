@@ -20,7 +20,7 @@ __all__ = ["House", "Part", "Walk", "handle"]
 
 async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerator[Part, None]:
     """Walk one call through all rooms; iterate under `aclosing`, so that leaving early still settles and records."""
-    walk = Walk(house, raw)
+    walk = Walk(house, raw, client)
     try:
         await walk.enter()
         await walk.check_results()
@@ -32,7 +32,7 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
         async for part in walk.fail(error):
             yield part
     finally:
-        walk.leave(client)
+        walk.leave()
 
 
 async def relay(walk: Walk) -> AsyncGenerator[Part, None]:

@@ -1,5 +1,4 @@
-"""Owns what one walk has to do with humans: approvals that it waits for, conversations that it hands over, and what the
-session remembers of both."""
+"""Owns what one walk has to do with humans: approvals that it waits for, conversations that it hands over."""
 
 from __future__ import annotations
 
@@ -23,7 +22,6 @@ from proxy.terms import (
     HandoffBy,
     Held,
     HeldState,
-    Issued,
     Level,
     Phase,
     Request,
@@ -36,7 +34,6 @@ OWNED_TEXT = "A colleague of mine has taken this over and will get back to you h
 DECLINED_TEXT = "A colleague of mine has looked at this and decided against it."
 POLL_S = 0.5
 """How often the desk is asked while a call waits."""
-REMEMBERED_CALLS = 64
 OVER = (HeldState.USED, HeldState.EXPIRED)
 
 
@@ -46,9 +43,6 @@ class Humans:
     def __init__(self, house: House, draft: recording.Draft) -> None:
         self._house = house
         self._draft = draft
-        self._issued: list[Issued] = []
-        self._labels: dict[str, None] = {}
-        self._level: Level | None = None
         self.headers: dict[str, str] = {}
         """What the reply's head says of a hand-off."""
         self._arguments: dict[str, str] = {}
@@ -134,31 +128,6 @@ class Humans:
             return None
         call_id = hashlib.blake2b(self._draft.id.encode(), digest_size=12).hexdigest()
         return ToolCall(id=f"call_{call_id}", name=tool.name, arguments=msgspec.json.encode(given).decode())
-
-    # --- what the session remembers -----------------------------------------------------------------------------------
-
-    def issue(self, calls: Sequence[ToolCall]) -> None:
-        """Note the tool calls that the agent gets."""
-        now = self._house.clock.wall_ms()
-        self._issued = [Issued(id=call.id, tool=call.name, at_ms=now) for call in calls]
-
-    def label(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Label the conversation; return all its labels, each once."""
-        self._labels |= dict.fromkeys(labels)
-        return tuple(dict.fromkeys((*self._draft.session.labels, *self._labels)))
-
-    def lower(self, level: Level) -> None:
-        """Let the agent do no more than this from the next call of the conversation on."""
-        known = self._draft.session.level
-        self._level = level if known is None or level.rank < known.rank else known
-
-    def remember(self) -> None:
-        """Queue what is new about the session, if anything is."""
-        session, labels = self._draft.session, self.label(())
-        issued = (*session.issued, *self._issued)[-REMEMBERED_CALLS:]
-        known = replace(session, issued=issued, labels=labels, level=self._level or session.level)
-        if known != session:
-            self._house.sessions.save(known, self._house.clock.wall_ms())
 
 
 def leveled(caller: Caller, *levels: Level | None) -> Caller:

@@ -13,7 +13,9 @@ from proxy.pipeline.books import UNBILLED, Books
 from proxy.pipeline.house import House
 from proxy.pipeline.humans import Humans, leveled
 from proxy.pipeline.keeping import kept, of_texts, wanted
+from proxy.pipeline.notes import Notes
 from proxy.pipeline.passage import Passage, ended, spoken
+from proxy.pipeline.quotas import Quotas
 from proxy.pipeline.scanning import Scanner
 from proxy.policy import PolicySet
 from proxy.ports import Client, UpstreamReply
@@ -41,6 +43,7 @@ from proxy.terms import (
     Span,
     State,
     Target,
+    ToolCall,
     Usage,
     Verdict,
     Way,
@@ -48,6 +51,8 @@ from proxy.terms import (
 
 Part: TypeAlias = Head | Delta | End | Fault
 
+WITHHELD = (Verdict.DENY, Verdict.REQUIRE_APPROVAL, Verdict.REPLACE)
+"""What becomes of calls that do not leave."""
 PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "x-handrail-simulated")
 DRAFT_HEADER = "x-handrail-draft"
 """On replies of an agent that may only assist: a human has to look at them."""
@@ -61,14 +66,17 @@ JUDGING = (Phase.CHUNK, Phase.TOOL_CALL, Phase.RESPONSE)
 class Walk:
     """What each stage of one call left for the next."""
 
-    def __init__(self, house: House, raw: RawRequest) -> None:
+    def __init__(self, house: House, raw: RawRequest, client: Client) -> None:
         self.house = house
+        self.client = client
         self.snapshot = house.snapshot
         self.raw = raw
         self.draft = recording.Draft(house.ids.new("ex"), raw.path, house.clock.wall_ms(), house.clock.monotonic_ms())
         self.books = Books(house, self.snapshot, self.draft, len(raw.body))
         self.humans = Humans(house, self.draft)
         self.scanner = Scanner(self.snapshot.guards, house.clock, house.pause)
+        self.quotas = Quotas(house, self.draft)
+        self.notes = Notes(house, self.draft)
         self.dialect = self.snapshot.dialects[raw.path]
         self.entered = False
         """It is known who calls, and what for."""
@@ -120,6 +128,9 @@ class Walk:
             user=conversation.user(request, caller),
         )
         self.entered = True
+        self.notes.issued = self.quotas.hear(self.snapshot.policies, self.facts)
+        await self.quotas.read(self.policies)
+        self.facts = replace(self.facts, totals=self.quotas.totals)
         self.vault = Vault(self.house.vault_key, draft.session.id)
         if draft.session.escalation:
             raise Denied(self.humans.owned(draft.session))
@@ -168,13 +179,17 @@ class Walk:
             # What is said instead of what was is content: a record names it, and keeps none of it.
             self.draft.decisions.append(replace(decision, rewrites=dict.fromkeys(decision.rewrites)))
         if decision.labels:
-            labels = self.humans.label(decision.labels)
+            labels = self.notes.label(decision.labels)
             self.facts = replace(self.facts, labels=labels, caller=self._leveled(labels))
         if decision.level:
-            self.humans.lower(decision.level)
+            self.notes.lower(decision.level)
         if decision.verdict is not Verdict.REQUIRE_APPROVAL:
             self._weigh(decision)
-        dropped_only = phase is Phase.TOOL_CALL and decision.on_deny is not OnDeny.ERROR
+        return self._upheld(decision)
+
+    def _upheld(self, decision: Decision) -> Decision:
+        """Return the decision, or raise Denied where it lets nothing go on."""
+        dropped_only = decision.phase is Phase.TOOL_CALL and decision.on_deny is not OnDeny.ERROR
         if decision.verdict is Verdict.ESCALATE or (decision.verdict is Verdict.DENY and not dropped_only):
             raise Denied(decision)
         return decision
@@ -410,12 +425,11 @@ class Walk:
         for call in reply.tool_calls:
             facts = replace(self.facts, tool=call, response=reply)
             decision = await self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
-            if decision.verdict is Verdict.REQUIRE_APPROVAL:
-                decision = await self.humans.asked(decision, call, self.facts)
-                self._weigh(decision)
-            elif decision.escalation:
+            if decision.escalation:
                 await self.humans.hand_over(decision, facts, self.snapshot.find)
-            if decision.verdict in (Verdict.DENY, Verdict.REQUIRE_APPROVAL, Verdict.REPLACE):
+            else:
+                decision = await self._let_through(decision, call)
+            if decision.verdict in WITHHELD:
                 drop[reply.choice, call.index] = decision.message
                 said = said or decision.message
                 if decision.verdict is Verdict.DENY and decision.on_deny is OnDeny.EXPLAIN:
@@ -446,13 +460,30 @@ class Walk:
             self.request, self.explained, self.asks_again = request, True, True
             self.books.take(request)
 
+    async def _let_through(self, decision: Decision, call: ToolCall, approved: bool = False) -> Decision:
+        """Return the decision as humans and totals leave it: whoever has to approve is asked once, and only what may
+        leave is added to totals."""
+        if decision.verdict is Verdict.REQUIRE_APPROVAL:
+            decision = await self.humans.asked(decision, call, self.facts)
+            approved = decision.verdict is Verdict.ALLOW
+            self._weigh(decision)
+        if decision.verdict in WITHHELD:
+            return decision
+        after = await self.quotas.take(decision, call, approved)
+        if after.verdict is Verdict.REQUIRE_APPROVAL:
+            return await self._let_through(after, call)
+        self._weigh(after)
+        return self._upheld(after)
+
     def _completes(self, replies: Sequence[Reply]) -> None:
         self.draft.ends(State.COMPLETE, 200)
         self.draft.tool_calls = [call.name for reply in replies for call in reply.tool_calls]
         if replies:
             self.draft.finish_reason = replies[0].finish_reason
             self.draft.prefix = self.history.extended(replies[0])
-        self.humans.issue([call for reply in replies for call in reply.tool_calls])
+        if not self.client.gone:
+            self.quotas.leave()
+        self.notes.issue((call, self.quotas.booked(call)) for reply in replies for call in reply.tool_calls)
 
     # --- endings ----------------------------------------------------------------------------------------------------
 
@@ -505,9 +536,9 @@ class Walk:
         usage = self.usage or (self.draft.attempts[-1].usage if self.begun else UNBILLED)
         yield from self.release(say(reply, self.request, reply_id=self.draft.id, at_ms=self.draft.at_ms, usage=usage))
 
-    def leave(self, client: Client) -> None:
+    def leave(self) -> None:
         """Queue the record and every settlement; never awaits, so that nothing can interrupt it."""
-        if client.gone and self.draft.state is not State.DENIED:
+        if self.client.gone and self.draft.state is not State.DENIED:
             self.draft.ends(State.CLIENT_GONE, 499, self.draft.error)
         elif not self.draft.status:
             # Nothing has ended it and the client is still there: Handrail itself gave it up, as at shutdown.
@@ -521,7 +552,8 @@ class Walk:
         if self.draft.caller.principal:
             # What nobody authenticated for is counted, not recorded: strangers must not fill the disk.
             self.house.records.finish(exchange)
-            self.humans.remember()
+            self.notes.remember()
+        self.quotas.close()
         self.books.settle()
         self.house.observe(exchange)
         if self.entered and self.policies.records and wanted(checks := self._asked()):

@@ -7,6 +7,7 @@ token counts and budget windows come in as callables, guard results as facts.
 from __future__ import annotations
 
 from proxy.documents import Source
+from proxy.policy.charges import refused
 from proxy.policy.compile import PolicyProblems, load
 from proxy.policy.decide import Explained, PolicySet
 from proxy.policy.facts import user_text
@@ -14,6 +15,7 @@ from proxy.policy.functions import Functions
 from proxy.policy.kill import KILL_SWITCH
 from proxy.policy.lock import Lock, read_lock
 from proxy.policy.patterns import Globs
+from proxy.policy.quotas import in_units
 from proxy.policy.replay import Replayed, differ, replay
 from proxy.policy.rule import Document, Rule
 from proxy.policy.testing import CaseResult, Report, Streamed, hold_gates, run_tests
@@ -35,8 +37,10 @@ __all__ = [
     "Streamed",
     "differ",
     "hold_gates",
+    "in_units",
     "load",
     "read_lock",
+    "refused",
     "replay",
     "run_tests",
     "user_text",

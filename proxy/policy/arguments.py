@@ -199,18 +199,18 @@ def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: An
 
 def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     if unique and isinstance(instance, list):
-        seen = {msgspec.json.encode(_plain(item), order="sorted") for item in instance}
+        seen = {msgspec.json.encode(plain(item), order="sorted") for item in instance}
         if len(seen) < len(instance):
             yield ValidationError("has an element twice")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Write a whole double as the integer that JSON Schema takes it for."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 _KEYWORDS: dict[str, _Keyword] = {

@@ -158,6 +158,7 @@ def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
         headers=request.get("headers", {}),
         guards={name: _guard(name, mock) for name, mock in mocks.get("guards", {}).items()},
         spend=_spend(mocks.get("spend", {})),
+        totals={name: _nano(used) or 0 for name, used in mocks.get("totals", {}).items()},
         tool=_call(given["tool"], 0) if "tool" in given else None,
         response=_reply(given["response"]) if "response" in given else None,
         candidates=tuple(map(_candidate, given.get("candidates", ()))),
@@ -314,5 +315,5 @@ def _nano(usd: object) -> int | None:
         return None
     amount = nanousd(usd)
     if amount is None:
-        raise ValueError(f"{usd} USD has more than nine decimals")
+        raise ValueError(f"{usd} has more than nine decimals")
     return amount

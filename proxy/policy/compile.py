@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from proxy import cel
 from proxy.documents import Path, Problems, Source, Text, by_place, check, meant, read
 from proxy.policy.decide import Compiled, PolicySet
-from proxy.policy.evaluation import Check, Reference, Unit
+from proxy.policy.evaluation import TOTALS, Check, Meter, Reference, Unit
 from proxy.policy.facts import CREDENTIALS, FINDING, ROOTS, Maker, makers
 from proxy.policy.functions import Functions, table
 from proxy.policy.kill import stops
@@ -29,6 +29,8 @@ from proxy.terms import Mode, Phase
 LEAST, LONGEST = 32, 4096
 """Characters that a rule of phase chunk sees around a step, at least and at most."""
 BOUND_IT = "bound it, such as by {1,64}, or judge whole replies in phase response (`stream: hold`)"
+FAILED_ROOTS = ("params", "policy", "result")
+"""What tells from a result that its call did not happen."""
 OPEN_ROOTS = frozenset(("now", "params", "candidates"))
 """Roots that may be read whole."""
 _NO_FINDING = "`finding` is there only in `allow`, which is asked of each finding"
@@ -132,7 +134,10 @@ class _Compiler:
             **{f"policy.{field}": getattr(document, field) for field in ("name", "version", "digest")},
         }
         self._defined: dict[str, tuple[int, str]] = {}
-        self._names = _Names(house.makers, self._constants, self._defined)
+        quotas = [lowered.rule.quota for lowered in policy.rules if lowered.rule.quota]
+        self._totals = {quota.name: f"{document.name}/{quota.name}" for quota in quotas if "." not in quota.name}
+        told = [TOTALS, *(f"{TOTALS}.{name}" for name in self._totals)] if self._totals else []
+        self._names = _Names((*house.makers, *self._constants, *told), self._defined)
         self._variables: dict[tuple[Phase, str], tuple[cel.Program, frozenset[Reference]] | None] = {}
 
     def compiled(self) -> Compiled:
@@ -197,6 +202,7 @@ class _Compiler:
             message, reads = said or (None, reads)
         search, allowed = self._search(lowered)
         rewrites, restated = self._rewrites(lowered)
+        meter, keyed = self._meter(lowered)
         if condition is None:
             return None
         made = Check(
@@ -207,8 +213,9 @@ class _Compiler:
             tools=Globs(rule.tools) if rule.tools else None,
             search=search,
             key=rule.cap_nanousd is not None,
+            meter=meter,
         )
-        return made, condition[1] | reads | allowed | restated
+        return made, condition[1] | reads | allowed | restated | keyed
 
     def _rewrites(self, lowered: Lowered) -> tuple[dict[str, cel.Program], frozenset[Reference]]:
         """Compile what a rule says in the place of what was, with all that it reads."""
@@ -223,6 +230,28 @@ class _Compiler:
     def _rewrite_at(self, lowered: Lowered, name: str) -> Path:
         """Return where an expression stands: in a section that has its own way to say it, the section's entry."""
         return (*lowered.at, "rewrite", name) if lowered.rule.section == "rules" else lowered.at
+
+    def _meter(self, lowered: Lowered) -> tuple[Meter | None, frozenset[Reference]]:
+        """Compile what bounds calls together, with all that tells whose total it is."""
+        quota, at = lowered.rule.quota, lowered.when_at
+        at = at[:-1] if at[-1] == "value" else at
+        if quota is None:
+            return None, frozenset()
+        key = self._program(quota.key, lowered.rule.phase, self._below(at, "key"))
+        failed = self._program(quota.failed, Phase.TOOL_RESULT, (*at, "failed")) if quota.failed else None
+        for reference in sorted(failed[1] if failed else ()):
+            if reference[0] not in FAILED_ROOTS:
+                wrong = f"`failed` reads `result`, and nothing else but `params` and `policy`, not `{reference[0]}`"
+                self._problems.add(self._text.at((*at, "failed")), wrong)
+        made = Meter(quota=quota, key=key[0], failed=failed[0] if failed else None) if key else None
+        return made, key[1] if key else frozenset()
+
+    def _below(self, at: Path, name: str) -> Path:
+        """Return the place of a key, or of what lacks it."""
+        value: Any = self._text.value
+        for step in at:
+            value = value[step]
+        return (*at, name) if name in value else at
 
     def _search(self, lowered: Lowered) -> tuple[Search | None, frozenset[Reference]]:
         """Compile what a rule looks for, with all that its `allow` reads."""
@@ -269,9 +298,10 @@ class _Compiler:
         for name in names:
             if name and routes is not None and name not in routes:
                 self._problems.add(rule.position, f"there is no alias or pool `{name}` to route to", name, routes)
-        if rule.timezone and rule.window:
+        window, timezone = (rule.quota.window, rule.quota.timezone) if rule.quota else (rule.window, rule.timezone)
+        if timezone and window:
             try:
-                self._house.functions.window_key(rule.window, rule.timezone, 0)
+                self._house.functions.window_key(window, timezone, 0)
             except ValueError as error:
                 self._problems.add(rule.position, str(error))
 
@@ -287,6 +317,7 @@ class _Compiler:
             selector=selected[0] if selected else None,
             checks=tuple(made for made, _ in found),
             reads=frozenset[Reference]().union(*(reads for _, reads in found), selected[1] if selected else ()),
+            totals=self._totals,
         )
 
     # expressions
@@ -364,10 +395,8 @@ class _Compiler:
 class _Names(Container[str]):
     """The names that expressions of one policy may use; `defined` grows while it is read."""
 
-    def __init__(
-        self, makers: Mapping[str, Maker], constants: Mapping[str, object], defined: Mapping[str, object]
-    ) -> None:
-        self._fixed = dict.fromkeys((*ROOTS, *makers, *constants, "finding", *FINDING))
+    def __init__(self, names: Collection[str], defined: Mapping[str, object]) -> None:
+        self._fixed = dict.fromkeys((*ROOTS, *names, "finding", *FINDING))
         self._defined = defined
 
     def __contains__(self, name: object) -> bool:

@@ -13,13 +13,14 @@ import msgspec
 
 from proxy import cel
 from proxy.errors import BudgetExceeded
-from proxy.policy.evaluation import RULE_BUDGET, Check, Outcome, Reference, Run, Scope, Unit, told_key
+from proxy.policy.charges import charge, told, total
+from proxy.policy.evaluation import RULE_BUDGET, Check, Meter, Outcome, Reference, Run, Scope, Unit, told_key
 from proxy.policy.facts import Maker
 from proxy.policy.functions import Functions
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, OnError, Rule
 from proxy.policy.tally import Tally
-from proxy.terms import Decision, Facts, Level, Limit, Mode, Obligation, OnDeny, Phase, Reach, Spend
+from proxy.terms import Charge, Decision, Facts, Level, Limit, Mode, Obligation, OnDeny, Phase, Reach, Spend
 
 _SPENT = {"est_nanousd": "request", "max_nanousd": "request", "remaining_nanousd": "remaining"}
 """Fields of Spend that rules know by another name."""
@@ -81,7 +82,7 @@ class PolicySet:
         self._asked = frozenset(p for p, units in self._units.items() if any(unit.checks for unit in units))
         self._guards = {p: tuple(sorted({path[1] for path in self._reads[p] if path[0] == "guards"})) for p in Phase}
         self._caps = tuple(policy for policy in policies if policy.caps)
-        checks = [check for units in self._units.values() for unit in units for check in unit.checks]
+        checks = [check for unit in self._all_units() for check in unit.checks]
         self.holds_response = any(check.rule.hold for check in checks)
         """Some response rule may withhold or change a reply, so replies wait until they are judged."""
         self.explains = any(
@@ -103,6 +104,9 @@ class PolicySet:
             name for name, path in reads.items() if self.records or any(self.reads(p, path) for p in Phase)
         )
         """The fields of Facts.spend that some rule reads, or may ask to keep."""
+        meters = [(unit, check.rule.id, check.meter) for unit in self._units[Phase.TOOL_CALL] for check in unit.checks]
+        self._meters = {total(rule_id, meter.quota.name): (unit, meter) for unit, rule_id, meter in meters if meter}
+        self._told = tuple(sorted({name for unit in self._all_units() for name in unit.told()}))
         self._narrowed: dict[tuple[str, str, str], PolicySet] = {}
         self._subsets: dict[tuple[str, ...], PolicySet] = {}
 
@@ -150,13 +154,32 @@ class PolicySet:
     def decide(self, phase: Phase, facts: Facts, decision_id: str) -> Decision:
         """Evaluate every applicable rule; the most restrictive verdict wins, an error follows its onError."""
         tally, run = Tally(facts), self._run(facts)
+        charges: list[Charge] = []
         outcomes = list(self._outcomes(phase, run))
         if run.rewritten():
             outcomes = [(c, scope, run.judge(c, scope) if c.search else outcome) for c, scope, outcome in outcomes]
-        for check, scope, outcome in outcomes:
+        for check, scope, judged in outcomes:
+            outcome = run.metered(check, scope, judged)
             if outcome.matched or outcome.error:
                 tally.add(check, "" if outcome.error else run.message(check, scope), outcome)
-        return tally.decision(phase, decision_id)
+            elif check.meter and outcome.taken and outcome.taken[0]:
+                rule = msgspec.structs.replace(check.rule, message=run.message(check, scope))
+                charges.append(charge(rule, check.meter.quota, outcome.taken, facts, self._functions.window_key))
+        decision = tally.decision(phase, decision_id)
+        return msgspec.structs.replace(decision, charges=tuple(charges)) if charges else decision
+
+    def told_totals(self, session_id: str) -> dict[str, tuple[str, str]]:
+        """Return of each total that rules read the counter of what this conversation has added to it."""
+        return {name: told(name, session_id, self._functions.window_key) for name in self._told}
+
+    def failed(self, name: str, facts: Facts) -> bool:
+        """Say whether the result in these facts shows that its call did not happen, by what the total says of that."""
+        unit, meter = self._meters.get(name, (None, None))
+        return meter is not None and unit is not None and self._failed(unit, meter, facts)
+
+    def _failed(self, unit: Unit, meter: Meter, facts: Facts) -> bool:
+        run = self._run(facts)
+        return run.failed(meter, Scope(run, unit))
 
     def explain(self, phase: Phase, facts: Facts) -> tuple[Explained, ...]:
         """Return what every applicable rule says and why."""
@@ -182,6 +205,9 @@ class PolicySet:
             return ()
         run = self._run(facts)
         return tuple(limit for policy in chosen._caps for limit in self._limits(policy, run))
+
+    def _all_units(self) -> Iterator[Unit]:
+        return (unit for units in self._units.values() for unit in units)
 
     def _run(self, facts: Facts) -> Run:
         return Run(facts, self._makers, self._functions)

@@ -16,8 +16,9 @@ from proxy.policy.arguments import conforms
 from proxy.policy.facts import Activation, Maker
 from proxy.policy.functions import Functions, findings
 from proxy.policy.patterns import Globs
+from proxy.policy.quotas import amount
 from proxy.policy.rewriting import overlaid, told
-from proxy.policy.rule import Rule
+from proxy.policy.rule import NANO, Quota, Rule
 from proxy.policy.search import Search, counts, span, texts
 from proxy.stretches import strings
 from proxy.terms import Facts, Finding, Json, Mode, Phase, Span
@@ -27,6 +28,9 @@ from proxy.terms import Facts, Finding, Json, Mode, Phase, Span
 # also no more than 20 ms (p99) without a break of the loop that serves everyone; the narrower bound is the one kept.
 RULE_BUDGET = 100_000
 PHASE_BUDGET = 130_000
+
+TOTALS = "conversation.totals"
+"""Under this name a policy reads its own totals."""
 
 Reference = tuple[str, ...]
 """What an expression reads, step by step: `("request", "model")`."""
@@ -46,6 +50,16 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What must be found besides, for it to match."""
     key: bool = False
     """The program gives a spend limit's key: it never matches, but it can fail."""
+    meter: Meter | None = None
+    """The program gives what a call adds to a total: it never matches, but it can fail."""
+
+
+class Meter(msgspec.Struct, frozen=True, kw_only=True):
+    """A compiled Quota."""
+
+    quota: Quota
+    key: cel.Program
+    failed: cel.Program | None = None
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +70,14 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     selector: cel.Program | None
     checks: tuple[Check, ...]
     reads: frozenset[Reference]
+    totals: Mapping[str, str] = {}
+    """Each total of the policy by its own name -> `policy/name`."""
+
+    def told(self) -> Iterator[str]:
+        """Yield the totals that its expressions read."""
+        for path in self.reads:
+            if path[:2] == ("conversation", "totals"):
+                yield from [self.totals[path[2]]] if len(path) > 2 else self.totals.values()
 
 
 class Outcome(NamedTuple):
@@ -65,6 +87,8 @@ class Outcome(NamedTuple):
     error: cel.CelError | None = None
     spans: tuple[Span, ...] = ()
     rewrites: Mapping[str, Json] = {}
+    taken: tuple[int, str] | None = None
+    """What the call adds to a total, and whose total that is."""
 
 
 class Run:
@@ -102,6 +126,8 @@ class Run:
         """Say whether a rule matches, or why that cannot be told."""
         try:
             value = self.evaluate(check.program, scope)
+            if check.meter:
+                return Outcome(False, taken=(amount(value), told_key(self.evaluate(check.meter.key, scope))))
             if check.key:
                 told_key(value)
                 return Outcome(matched=False)
@@ -144,6 +170,14 @@ class Run:
         self.facts = replace(self.facts, response=replace(response, text=text))
         return True
 
+    def metered(self, check: Check, scope: Scope, outcome: Outcome) -> Outcome:
+        """Return what a call adds to a total as rules have rewritten it, where they have."""
+        if check.meter is None or not self._overlay:
+            return outcome
+        seen = Scope(self, scope.unit)
+        seen |= self._overlay
+        return self.judge(check, seen)
+
     def _spans(self, rule: Rule, search: Search, scope: Scope) -> Iterator[Span]:
         """Yield what a rule finds in the texts of its phase and does not allow."""
         for place, text in self._texts(rule.phase):
@@ -174,6 +208,17 @@ class Run:
         }
         return _truth(self.evaluate(allow, scope))
 
+    def failed(self, meter: Meter, scope: Scope) -> bool:
+        """Say whether a result shows that its call did not happen; what cannot be told is not shown."""
+        try:
+            return meter.failed is not None and _truth(self.evaluate(meter.failed, scope))
+        except cel.CelError:
+            return False
+
+    def used(self, total: str) -> float:
+        """Return what this conversation has added to a total."""
+        return self.facts.totals.get(total, 0) / NANO
+
     def message(self, check: Check, scope: Scope) -> str:
         """Return the rule's text; where its expression fails or gives none, the fixed one."""
         value: object = None
@@ -201,10 +246,17 @@ class Scope(dict[str, object]):
             value = self._computed(name, unit.variables[name])
         elif name in unit.constants:
             value = unit.constants[name]
+        elif name.startswith(TOTALS):
+            value = self._totals(name.removeprefix(TOTALS)[1:])
         else:
             value = self._run.activation[name]
         self[name] = value
         return value
+
+    def _totals(self, name: str) -> object:
+        """Return one total of the conversation, or all that the policy has."""
+        totals = {total: self._run.used(whole) for total, whole in self.unit.totals.items()}
+        return totals[name] if name else totals
 
     def _computed(self, name: str, program: cel.Program) -> object:
         """Evaluate a variable once, also when it fails."""
@@ -224,7 +276,7 @@ def _truth(value: object) -> bool:
 
 
 def told_key(value: object) -> str:
-    """Return a spend limit's key; raise CelError if it is none."""
+    """Return the key of a limit or total; raise CelError if it is none."""
     if isinstance(value, str) and value:
         return value
-    raise cel.CelError("no_such_overload", "the key of a spend limit is not a text, or is empty")
+    raise cel.CelError("no_such_overload", "the key is not a text, or is empty: it does not tell whose total it is")

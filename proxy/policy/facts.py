@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeAlias, cast
 
 from proxy import cel
-from proxy.policy.arguments import PARSE_UNITS, Arguments, conforms, parse, parse_object
+from proxy.policy.arguments import PARSE_UNITS, Arguments, conforms, parse, parse_object, plain
+from proxy.policy.rule import digest_of
 from proxy.terms import (
     Candidate,
     Chunk,
@@ -217,6 +218,11 @@ def _valid_json(activation: Activation) -> bool:
     return True
 
 
+def _call_digest(activation: Activation) -> str:
+    """Return one text for one call, however its arguments are spelled."""
+    return digest_of([_tool(activation).name, plain(activation["tool.args"])])
+
+
 def _registered(activation: Activation) -> bool:
     return any(spec.name == _tool(activation).name for spec in activation.facts.request.tools)
 
@@ -332,6 +338,7 @@ _MAKERS: dict[str, Maker] = {
     "agent.rank": lambda a: _RANK[a.facts.caller.level],
     "caller.id_hash": lambda a: hashlib.blake2b(a.facts.caller.principal.encode(), digest_size=16).hexdigest(),
     "caller.known_pii": lambda a: _listed(a, "known_pii"),
+    "caller.user": lambda a: _given(a.facts.user or None, "user"),
     "caller.tenant": lambda a: a.facts.caller.tenant,
     "caller.tier": lambda a: a.facts.caller.claims.get("tier", ""),
     "caller.roles": lambda a: _listed(a, "roles"),
@@ -371,6 +378,7 @@ _MAKERS: dict[str, Maker] = {
     "tool.index": lambda a: _tool(a).index,
     "tool.args": lambda a: parse_object(_tool(a).arguments, a.parsing),
     "tool.args_raw": lambda a: _tool(a).arguments,
+    "tool.call_digest": _call_digest,
     "tool.valid_json": _valid_json,
     "tool.registered": _registered,
     "tool.schema_ok": _schema_ok,

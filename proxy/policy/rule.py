@@ -41,6 +41,20 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True):
     """CEL over `finding`: what it is true of stays."""
 
 
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """A bound on what calls come to together."""
+
+    name: str
+    """Of the total, once in its policy."""
+    key: str
+    """CEL: whose calls are added up."""
+    limit_nano: int
+    window: str
+    timezone: str
+    failed: str = ""
+    """CEL over `result`: true if the call did not happen after all."""
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The one form of everything a policy says."""
 
@@ -75,6 +89,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     redaction: Redaction | None = None
     schema: Json = None
     """JSON Schema: besides its condition, the arguments of the call must not fit this for it to match."""
+    quota: Quota | None = None
+    """The rule bounds calls together: `when` is what one call adds."""
     approval: Approval | None = None
     escalation: Escalation | None = None
     rewrites: Mapping[str, str] = {}

@@ -31,7 +31,7 @@ ERROR_TEXT = "I'm sorry, something went wrong on our side and I can't do that ri
 ESCALATE_TEXT = "I'm handing this over to a colleague, who will get back to you here."
 APPROVAL_TEXT = "A colleague has to approve this first."
 
-_SAFE = {
+SAFE = {
     Verdict.DENY: SAFE_TEXT,
     Verdict.REPLACE: SAFE_TEXT,
     Verdict.ESCALATE: ESCALATE_TEXT,
@@ -141,11 +141,11 @@ class Tally:
         """Return the text for the customer; a rule that failed has none of its own."""
         # Where a human takes over, that is what the customer has to know, not why this call was turned down.
         speaker = self._called if self._verdict is Verdict.DENY and self._called else self._winner
-        if speaker is None or self._verdict not in _SAFE:
+        if speaker is None or self._verdict not in SAFE:
             return ""
         if speaker.error:
             return ESCALATE_TEXT if self._escalation() else ERROR_TEXT
-        return speaker.message or _SAFE[speaker.action]
+        return speaker.message or SAFE[speaker.action]
 
 
 def _at_error(check: Check) -> Verdict:

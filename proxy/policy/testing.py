@@ -12,6 +12,7 @@ import msgspec
 
 from proxy.documents import Problems, Source, Text, by_place, check, read
 from proxy.policy.cases import Case, cases
+from proxy.policy.charges import beside
 from proxy.policy.compile import PolicyProblems, schema
 from proxy.policy.decide import Explained, PolicySet
 from proxy.policy.patterns import compiled
@@ -118,9 +119,10 @@ def _report(files: Iterable[tuple[PolicySet, list[Case]]], stream: Stream) -> Re
         proven |= {name: set() for name in _to_prove(policies) if name not in proven}
         for case in its_cases:
             explained = policies.explain(case.phase, case.facts)
-            for name, outcome in _proves(case, explained):
+            result = _judged(policies, case, explained, stream)
+            for name, outcome in _proves(case, explained, result.decision):
                 proven.setdefault(name, set()).add(outcome)
-            results.append(_judged(policies, case, explained, stream))
+            results.append(result)
     missing = (
         f"{name}: no case in which it {outcome}"
         for name, outcomes in proven.items()
@@ -144,9 +146,13 @@ def _outcomes(name: str) -> tuple[str, ...]:
     return ("fails",) if name.startswith("guard ") else ("matches", "does not match")
 
 
-def _proves(case: Case, explained: Sequence[Explained]) -> Iterator[tuple[str, str]]:
+def _proves(case: Case, explained: Sequence[Explained], decision: Decision) -> Iterator[tuple[str, str]]:
     words = {"matched": "matches", "unmatched": "does not match"}
-    yield from ((one.rule.id, words[one.outcome]) for one in explained if one.outcome in words and _decides(one.rule))
+    # A total matches no expression: whether it had room is told by the decision alone.
+    hits = {hit.id for hit in decision.rules if not hit.error}
+    for one in explained:
+        if one.outcome in words and _decides(one.rule):
+            yield one.rule.id, "matches" if one.rule.id in hits else words[one.outcome]
     if any(one.outcome == "error" for one in explained):
         yield from ((f"guard {name}", "fails") for name in case.mocked)
 
@@ -166,7 +172,7 @@ def _judged(policies: PolicySet, case: Case, explained: tuple[Explained, ...], s
 def _tried(policies: PolicySet, case: Case, stream: Stream) -> tuple[Decision, tuple[str, ...]]:
     """Return what is decided of a case, and each expectation that did not come true."""
     if not case.chunks:
-        decision = policies.decide(case.phase, case.facts, "test")
+        decision = beside(policies.decide(case.phase, case.facts, "test"), case.facts.totals)
         return decision, tuple(_wrong(case.expect, decision, {}))
     streamed = stream(policies, case.facts, case.chunks)
     said = {"released": streamed.released, "text": streamed.text}

@@ -221,3 +221,20 @@ def test_junit_that_cannot_be_written_is_told(pack: Path, capsys: pytest.Capture
     """A file that cannot be written exits 2 with its name."""
     assert 2 == main(["test", "pack", "--junit", "gone/junit.xml"])
     assert "gone/junit.xml: cannot be written" in capsys.readouterr().err
+
+
+def test_bounds_are_explained(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an action's own schema and of its totals all that decides is printed."""
+    bounds = "totals: {usd: {value: tool.args.usd, limit: 0.5, failed: result.json.failed}}, schema: {type: object}"
+    (pack / "pack" / "policy.yaml").write_text(POLICY.replace("message: too much", bounds))
+
+    main(["explain", "--policy", "pack"])
+
+    said = capsys.readouterr().out
+    shown = {name: " ".join(rest.split()) for name, rest in re.findall(r"^  (\w[\w ]*?)  +(.*)", said, re.MULTILINE)}
+    assert '{"type": "object"}' == shown["schema"]
+    assert ("tool.args.usd", "0.5 per conversation, counted by conversation.id", "result.json.failed") == (
+        shown["adds"],
+        shown["at most"],
+        shown["unless failed"],
+    )

@@ -124,18 +124,6 @@ async def test_nobody_is_told_of_a_human_who_knows_nothing(tmp_path: Path) -> No
     assert (503, False) == (outcome.head and outcome.head.status, b"One moment." in outcome.body)
 
 
-async def test_the_session_remembers_what_was_let_through(tmp_path: Path) -> None:
-    """A released call is known again when its result comes."""
-    house = await house_of(
-        POLICY + "  rules: [{id: r, phase: tool_call, when: 'false', action: deny}]", tmp_path, Script(chunks=(REFUND,))
-    )
-    await house.call(ASK, headers=SESSION)
-
-    session = await house.store.load(house.seen[0].session.id)
-
-    assert [("c1", "refund")] == [(call.id, call.tool) for call in (session.issued if session else ())]
-
-
 async def test_a_rule_on_calls_that_fails_gets_a_human(tmp_path: Path) -> None:
     """Under `onError: escalate` the call is withheld and the packet written."""
     rule = "{id: r, phase: tool_call, when: 'tool.args.amount > 5', action: deny, onError: escalate, message: No.}"

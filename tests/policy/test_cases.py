@@ -219,7 +219,7 @@ def test_a_case_knows_its_place_and_what_it_lets_fail() -> None:
             id="no pattern",
         ),
         pytest.param(
-            {"mocks": {"spend": {"agent": {"usd": 1e-10}}}}, "1e-10 USD has more than nine decimals", id="no such money"
+            {"mocks": {"spend": {"agent": {"usd": 1e-10}}}}, "1e-10 has more than nine decimals", id="no such money"
         ),
         pytest.param({"matrix": {"agent.level": ["boss"]}}, "'boss' is not a valid Level", id="no such level"),
     ],

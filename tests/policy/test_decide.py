@@ -210,7 +210,7 @@ def limited(entry: str, known: Facts | None = None, before: str = "") -> list[tu
         pytest.param("{id: e, scope: request, limitUSD: 0.25}", ("request", "", 250_000_000), id="one call"),
         pytest.param(
             "{id: e, scope: conversation, limitUSD: 2}",
-            ("conversation:se_1", f"conversation:UTC:{AT_MS}", 2_000_000_000),
+            ("conversation:se_1", "conversation", 2_000_000_000),
             id="a conversation",
         ),
         pytest.param(

@@ -103,6 +103,8 @@ DATA = {"direction": "out", "kinds": ["email"], "action": "mask"}
 TOPICS = {"allow": ["medical"], "deny": ["orders"], "minScore": 0.6, "uncertain": "allow", "message": "no"}
 DENIED = {"deny": ["orders"], "minScore": 0.6, "uncertain": "allow", "message": "no"}
 GROUNDED = {"action": "deny", "evidence": {"tools": ["x"]}}
+SHARED = {"calls": 1, "window": "day", "per": "agent"}
+KEYED = {"calls": 1, "window": "day", "key": "'a'"}
 VOICE = {"forbid": ["Two"], "action": "rewrite"}
 APPROVAL = {"phase": "tool_call", "action": "require_approval"}
 DEAR = entry("spend", **LIMIT)
@@ -150,6 +152,23 @@ FLIPS: dict[str, tuple[dict[str, Any], Any]] = {
         entry("actions", **{**ACT, "when": "false"}),
         {"type": "object", "properties": {"amount": {"maximum": 5}}},
     ),
+    "spec.actions.totals": (
+        entry("actions", **{**ACT, "when": "false"}),
+        {"usd": {"value": "tool.args.amount", "limit": 5}},
+    ),
+    **{
+        f"spec.actions.{bound}{key}": (entry("actions", tools=["refund"], effect="read", **given), value)
+        for bound in ("rate", "duplicates")
+        for key, given, value in (
+            ("", {}, SHARED),
+            (".calls", {bound: SHARED}, 2),
+            (".window", {bound: SHARED}, "month"),
+            (".per", {bound: SHARED}, "tenant"),
+            (".key", {bound: KEYED}, "'b'"),
+            (".timezone", {bound: SHARED}, "Europe/Madrid"),
+            (".failed", {bound: SHARED}, "!result.verified"),
+        )
+    },
     "spec.actions.message": (entry("actions", **ACT), "no"),
     "spec.actions.messageExpression": (entry("actions", **ACT), "'no ' + tool.name"),
     "spec.actions.severity": (entry("actions", **ACT), "high"),

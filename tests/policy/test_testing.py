@@ -457,3 +457,34 @@ def test_a_case_says_what_else_a_rule_does(
     (result,) = ran(ACTING, {"phase": phase, "given": given, "expect": expect}).results
 
     assert wrong == result.wrong
+
+
+def refunding(used: float, **expect: Any) -> dict[str, Any]:
+    """Write a case of a refund of 3 where so much was refunded before."""
+    given = {"tool": {"name": "refund", "args": {"n": 3}}, "request": {"tools": [{"name": "refund", "schema": {}}]}}
+    return {"phase": "tool_call", "given": given, "mocks": {"totals": {"p/usd": used}}, "expect": expect}
+
+
+@pytest.mark.parametrize(
+    ("cases", "unproven"),
+    [
+        pytest.param(
+            [
+                refunding(2.0, verdict="allow", reason=""),
+                refunding(2.5, verdict="deny", reason="quota", rule="p/e.usd"),
+            ],
+            (),
+            id="both",
+        ),
+        pytest.param(
+            [refunding(2.5, verdict="deny")], ("p/e.usd@1.0.0: no case in which it does not match",), id="no room"
+        ),
+        pytest.param([refunding(0, verdict="allow")], ("p/e.usd@1.0.0: no case in which it matches",), id="room"),
+    ],
+)
+def test_what_was_added_before_is_given(cases: list[dict[str, Any]], unproven: tuple[str, ...]) -> None:
+    """`mocks.totals` says what totals have come to; a total is proven by a call with room and one without."""
+    spec = "  actions: [{id: e, tools: [refund], totals: {usd: {value: tool.args.n, limit: 5}}}]"
+    report = ran(spec, *cases)
+
+    assert (True, unproven) == (report.passed, tuple(line for line in report.uncovered if "e.usd" in line))

@@ -36,7 +36,7 @@ def window_key(window: str, zone: str, at_ms: int) -> str:
     """Name a window by what it is made from; only UTC and Europe/Madrid are known."""
     if zone not in ("UTC", "Europe/Madrid"):
         raise ValueError(f"{zone!r} is not a known time zone")
-    return f"{window}:{zone}:{at_ms}"
+    return window if window == "conversation" else f"{window}:{zone}:{at_ms}"
 
 
 def find(text: str) -> list[Finding]:

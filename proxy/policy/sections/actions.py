@@ -7,6 +7,7 @@ from typing import Any
 
 from proxy.documents import Path
 from proxy.policy.lowering import Lowering
+from proxy.policy.quotas import quotas
 from proxy.policy.rule import Lowered
 from proxy.policy.schemas import useless
 from proxy.terms import Level, Phase, Verdict
@@ -14,7 +15,8 @@ from proxy.terms import Level, Phase, Verdict
 _READABLE = "tool.valid_json"
 _UNFIT = "!(tool.valid_json && tool.registered && tool.schema_ok)"
 """Arguments that are not one strict JSON object, a tool that the request does not offer, or not by that schema."""
-_BOUNDS = frozenset(("minLevel", "effect", "schema"))
+_TOGETHER = frozenset(("rate", "totals", "duplicates"))
+_BOUNDS = frozenset(("minLevel", "effect", "schema")) | _TOGETHER
 
 
 def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
@@ -29,7 +31,7 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
     asks = entry.get("action") == "require_approval"
     drafts = "minLevel" not in entry and entry.get("effect", "read") != "read"
     by_level = drafts and entry.get("action") != "strip"
-    if "approval" in entry and not (by_level or (asks and key)):
+    if "approval" in entry and not (by_level or (asks and (key or _TOGETHER & entry.keys()))):
         policy.wrong((*at, "approval"), "`approval` changes nothing here: no call of these tools is to be approved")
     yield _call(policy, entry, at, at, f"{name}.args", when=_UNFIT, **rest)
     if "schema" in entry:
@@ -43,6 +45,9 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
         yield _call(policy, entry, at, (*at, key), name, **condition, **policy.approval(entry, at), **rest)
     elif key:
         yield from _bar(policy, entry, at, (*at, key), name, when=entry[key], require=key == "require", **rest)
+    asked = policy.approval(entry, at) if asks else {}
+    for rule_id, value, value_at, quota in quotas(policy, entry, at):
+        yield _call(policy, entry, at, value_at, rule_id, when=value, quota=quota, **asked, **rest)
 
 
 def _level(

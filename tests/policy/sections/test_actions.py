@@ -75,6 +75,30 @@ REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, V
             id="an action with a schema of its own",
         ),
         pytest.param(
+            entry(
+                "actions",
+                tools=["refund"],
+                rate={"calls": 2},
+                totals={"usd": {"value": "tool.args.n", "limit": 5}},
+                duplicates={},
+            ),
+            [
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("refund",)),
+                ("e.rate", TOOL_CALL, DENY, "1", False, ("refund",)),
+                ("e.usd", TOOL_CALL, DENY, "tool.args.n", False, ("refund",)),
+                ("e.duplicates", TOOL_CALL, DENY, "1", False, ("refund",)),
+            ],
+            id="what calls come to together",
+        ),
+        pytest.param(
+            entry("actions", tools=["refund"], rate={"calls": 2}, action="require_approval", approval={"ttl": "5m"}),
+            [
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("refund",)),
+                ("e.rate", TOOL_CALL, ASKS, "1", False, ("refund",)),
+            ],
+            id="a human may go beyond",
+        ),
+        pytest.param(
             entry("actions", tools=["drop"], effect="external", minLevel="operate", action="strip"),
             [
                 ("e.args", TOOL_CALL, DENY, UNFIT, False, ("drop",)),
@@ -114,7 +138,10 @@ def test_each_section_lowers_to_rules(spec: str, rules: list[tuple[Any, ...]]) -
         ),
         pytest.param(
             entry("actions", tools=["a"]),
-            ['say when: give `when`, `require` or one of `effect`, `minLevel`, `schema` (`when: "true"` means always)'],
+            [
+                "say when: give `when`, `require` or one of `duplicates`, `effect`, `minLevel`, `rate`, `schema`, "
+                '`totals` (`when: "true"` means always)'
+            ],
             id="an action that never acts",
         ),
         pytest.param(

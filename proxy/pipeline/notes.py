@@ -1,0 +1,50 @@
+"""Owns what one walk adds to what is known of its conversation: labels, its level, the calls that the agent got."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from proxy import recording
+from proxy.pipeline.house import House
+from proxy.terms import Booked, Issued, Level, ToolCall
+
+REMEMBERED_CALLS = 64
+
+
+class Notes:
+    """What is new about the session of one walk."""
+
+    def __init__(self, house: House, draft: recording.Draft) -> None:
+        self._house = house
+        self._draft = draft
+        self._labels: dict[str, None] = {}
+        self._level: Level | None = None
+        self._new: list[Issued] = []
+        self.issued: tuple[Issued, ...] | None = None
+        """The calls of earlier walks as they stand now, where that has changed."""
+
+    def label(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Label the conversation; return all its labels, each once."""
+        self._labels |= dict.fromkeys(labels)
+        return tuple(dict.fromkeys((*self._draft.session.labels, *self._labels)))
+
+    def lower(self, level: Level) -> None:
+        """Let the agent do no more than this from the next call of the conversation on."""
+        known = self._draft.session.level
+        self._level = level if known is None or level.rank < known.rank else known
+
+    def issue(self, calls: Iterable[tuple[ToolCall, tuple[Booked, ...]]]) -> None:
+        """Note the tool calls that the agent gets, with what their results may give back."""
+        now = self._house.clock.wall_ms()
+        self._new = [Issued(id=call.id, tool=call.name, at_ms=now, booked=booked) for call, booked in calls]
+
+    def remember(self) -> None:
+        """Queue what is new about the session, if anything is."""
+        session = self._draft.session
+        earlier = session.issued if self.issued is None else self.issued
+        issued = (*earlier, *self._new)[-REMEMBERED_CALLS:]
+        known = replace(session, issued=issued, labels=self.label(()), level=self._level or session.level)
+        if known != session:
+            self._house.sessions.save(known, self._house.clock.wall_ms())
