@@ -53,9 +53,15 @@ def texts(phase: Phase, facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def counts(phase: Phase, facts: Facts, found: Finding) -> bool:
-    """Say whether a finding is of this step: what begins in another step of the text counts there."""
+    """Say whether a finding is of this step: what begins in another step of the text counts there. Raise CelError for
+    one that may go on beyond what is seen of the text: it cannot be told where it ends."""
     chunk = facts.chunk
-    return phase is not Phase.CHUNK or chunk is None or chunk.start <= found.start < chunk.end
+    if phase is not Phase.CHUNK or chunk is None:
+        return True
+    counted = chunk.start <= found.start < chunk.end
+    if counted and found.end == len(chunk.text) and not chunk.final:
+        raise cel.CelError("guard", "what was found is longer than a rule of phase chunk can see")
+    return counted
 
 
 def span(rule: Rule, how: How, place: str, found: Finding) -> Span:

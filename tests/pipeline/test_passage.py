@@ -401,6 +401,17 @@ def test_no_piece_of_a_find_leaves_wherever_it_stands(kind: str, value: str) -> 
         assert {(0, "text"): f"{before}[{kind.upper()}] is it"} == joined(left)
 
 
+def test_a_find_without_end_cuts_the_reply() -> None:
+    """Of what is longer than a window no piece leaves: where it ends cannot be told, and that is an error."""
+    policies = compiled(policy({"phase": "chunk", "action": "mask", "kinds": ["openai"]}), functions=FUNCTIONS)
+    stream = [event(0, "text", text) for text in ("Here: ", "sk-proj-", *["aB3" * 20] * 40, " is it.")]
+
+    left, denied = run(policies, stream)
+
+    assert denied is not None
+    assert ({}, "policy_error") == (joined(left), denied.reason)
+
+
 def test_a_long_text_is_judged_in_turns() -> None:
     """So many steps at once and no more; what goes on comes to the same as what was judged in one go."""
     stream = [whole({(0, "text"): f"{'word ' * 400}N-42{' word' * 100}"})]

@@ -316,6 +316,15 @@ def test_a_find_counts_in_the_step_in_which_it_begins(start: int, end: int, expe
     assert (Verdict.DENY if expected else Verdict.ALLOW) == decided(deny, known, Phase.CHUNK).verdict
 
 
+def test_a_find_that_may_go_on_beyond_what_is_seen_is_an_error() -> None:
+    """Its end cannot be told, so it cannot be covered: the rule fails, and so denies."""
+    known = facts(chunk=Chunk(text="to a@b.c", start=0, end=4, final=False))
+
+    found = decided(rule(phase="chunk", **EMAIL), known, Phase.CHUNK)
+
+    assert (Verdict.DENY, "policy_error") == (found.verdict, found.reason)
+
+
 ARGUMENTS = {"phase": "tool_call", **EMAIL}
 
 
