@@ -248,6 +248,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """How it was found: `header`, `metadata`, `prefix`, or `new`."""
     issued: tuple[Issued, ...] = ()
     """The newest tool calls that Handrail let through, oldest first."""
+    tools: Mapping[str, str] = {}
+    """Digests of the definitions that tools were first offered with, if some rule asks for changes."""
     labels: tuple[str, ...] = ()
     """What rules have labelled it with, each once."""
     escalation: str = ""

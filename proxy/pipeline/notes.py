@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from msgspec.structs import replace
 
 from proxy import recording
 from proxy.pipeline.house import House
-from proxy.terms import Booked, Issued, Level, ToolCall
+from proxy.policy import changed, definitions
+from proxy.terms import Booked, Decision, Issued, Level, Phase, ToolCall, ToolSpec, Verdict
 
 REMEMBERED_CALLS = 64
+REMEMBERED_TOOLS = 128
+"""As many as one request can offer (OpenAI API reference)."""
 
 
 class Notes:
@@ -21,6 +25,7 @@ class Notes:
         self._draft = draft
         self._labels: dict[str, None] = {}
         self._level: Level | None = None
+        self._tools: Mapping[str, str] = {}
         self._new: list[Issued] = []
         self.issued: tuple[Issued, ...] | None = None
         """The calls of earlier walks as they stand now, where that has changed."""
@@ -35,6 +40,21 @@ class Notes:
         known = self._draft.session.level
         self._level = level if known is None or level.rank < known.rank else known
 
+    def offer(self, tools: Sequence[ToolSpec]) -> None:
+        """Note the definitions of tools that are offered for the first time; put on record which have changed."""
+        first = self._draft.session.tools
+        self._tools = dict(islice({**first, **definitions(tools), **first}.items(), REMEMBERED_TOOLS))
+        if names := changed(tools, first):
+            self._draft.decisions.append(
+                Decision(
+                    id=f"{self._draft.id}-tools",
+                    phase=Phase.REQUEST,
+                    verdict=Verdict.ANNOTATE,
+                    reason="tools_changed",
+                    annotations={"tools_changed": ", ".join(names)},
+                )
+            )
+
     def issue(self, calls: Iterable[tuple[ToolCall, tuple[Booked, ...]]]) -> None:
         """Note the tool calls that the agent gets, with what their results may give back."""
         now = self._house.clock.wall_ms()
@@ -45,6 +65,7 @@ class Notes:
         session = self._draft.session
         earlier = session.issued if self.issued is None else self.issued
         issued = (*earlier, *self._new)[-REMEMBERED_CALLS:]
-        known = replace(session, issued=issued, labels=self.label(()), level=self._level or session.level)
+        tools, level = self._tools or session.tools, self._level or session.level
+        known = replace(session, issued=issued, labels=self.label(()), level=level, tools=tools)
         if known != session:
             self._house.sessions.save(known, self._house.clock.wall_ms())

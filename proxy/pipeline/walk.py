@@ -129,6 +129,8 @@ class Walk:
         )
         self.entered = True
         self.notes.issued = self.quotas.hear(self.snapshot.policies, self.facts)
+        if self.policies.pins_tools:
+            self.notes.offer(request.tools)
         await self.quotas.read(self.policies)
         self.facts = replace(self.facts, totals=self.quotas.totals)
         self.vault = Vault(self.house.vault_key, draft.session.id)

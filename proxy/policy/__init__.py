@@ -19,6 +19,7 @@ from proxy.policy.quotas import in_units
 from proxy.policy.replay import Replayed, differ, replay
 from proxy.policy.rule import Document, Rule
 from proxy.policy.testing import CaseResult, Report, Streamed, hold_gates, run_tests
+from proxy.policy.tool_facts import changed, definitions
 
 __all__ = [
     "KILL_SWITCH",
@@ -35,6 +36,8 @@ __all__ = [
     "Rule",
     "Source",
     "Streamed",
+    "changed",
+    "definitions",
     "differ",
     "hold_gates",
     "in_units",

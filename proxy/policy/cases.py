@@ -16,6 +16,7 @@ import msgspec
 from proxy.documents import Path, Problems, Text
 from proxy.policy.patterns import compiled
 from proxy.policy.rule import nanousd
+from proxy.policy.tool_facts import definitions
 from proxy.terms import (
     Caller,
     Candidate,
@@ -148,6 +149,7 @@ def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
         session=Session(
             id=conversation.get("id", SESSION),
             turn=conversation.get("turn", 1),
+            tools=definitions(_tools(conversation.get("tools", ()))),
             escalation="given" if conversation.get("escalated") else "",
         ),
         labels=tuple(conversation.get("labels", ())),
@@ -204,12 +206,11 @@ def _request(given: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> 
     messages = [*map(_message, given.get("messages", ())), *_history(results)]
     if "user_text" in given:
         messages.append(Message(role="user", text=given["user_text"]))
-    tools = [{"name": tool} if isinstance(tool, str) else tool for tool in given.get("tools", ())]
     return Request(
         dialect="chat",
         model=given.get("model", MODEL),
         messages=tuple(messages),
-        tools=tuple(ToolSpec(name=tool["name"], schema=tool.get("schema")) for tool in tools),
+        tools=_tools(given.get("tools", ())),
         stream=given.get("stream", False),
         max_output_tokens=given.get("max_tokens"),
         temperature=given.get("temperature"),
@@ -237,6 +238,14 @@ def _history(results: Sequence[Mapping[str, Any]]) -> Iterator[Message]:
         call = _call({"name": result["tool"], "args": result.get("args", {}), "id": call_id}, 0)
         yield Message(role="assistant", tool_calls=(call,))
         yield Message(role="tool", text=_answer(result), tool_call_id=call_id)
+
+
+def _tools(given: Sequence[Any]) -> tuple[ToolSpec, ...]:
+    tools = [{"name": tool} if isinstance(tool, str) else tool for tool in given]
+    return tuple(
+        ToolSpec(name=tool["name"], schema=tool.get("schema"), description=tool.get("description", ""))
+        for tool in tools
+    )
 
 
 def _call(given: Mapping[str, Any], number: int) -> ToolCall:

@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from proxy import cel
 from proxy.documents import Path, Problems, Source, Text, by_place, check, meant, read
+from proxy.policy.activation import Maker
 from proxy.policy.decide import Compiled, PolicySet
 from proxy.policy.evaluation import TOTALS, Check, Meter, Reference, Unit
-from proxy.policy.facts import CREDENTIALS, FINDING, ROOTS, Maker, makers
+from proxy.policy.facts import CREDENTIALS, FINDING, ROOTS, makers
 from proxy.policy.functions import Functions, table
 from proxy.policy.kill import stops
 from proxy.policy.lower import lower

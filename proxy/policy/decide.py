@@ -13,9 +13,9 @@ import msgspec
 
 from proxy import cel
 from proxy.errors import BudgetExceeded
+from proxy.policy.activation import Maker
 from proxy.policy.charges import charge, told, total
 from proxy.policy.evaluation import RULE_BUDGET, Check, Meter, Outcome, Reference, Run, Scope, Unit, told_key
-from proxy.policy.facts import Maker
 from proxy.policy.functions import Functions
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Document, OnError, Rule
@@ -24,6 +24,7 @@ from proxy.terms import Charge, Decision, Facts, Level, Limit, Mode, Obligation,
 
 _SPENT = {"est_nanousd": "request", "max_nanousd": "request", "remaining_nanousd": "remaining"}
 """Fields of Spend that rules know by another name."""
+_PINS = (("tool", "changed"), ("request", "tools_changed"))
 KEPT_CALLERS = 1024
 """So many (agent, model, tenant) are remembered with the policies that apply to them."""
 
@@ -104,6 +105,8 @@ class PolicySet:
             name for name, path in reads.items() if self.records or any(self.reads(p, path) for p in Phase)
         )
         """The fields of Facts.spend that some rule reads, or may ask to keep."""
+        self.pins_tools = any(self.reads(p, path) for p in Phase for path in _PINS)
+        """Some rule asks whether the definition of a tool has changed, so sessions have to know what it was."""
         meters = [(unit, check.rule.id, check.meter) for unit in self._units[Phase.TOOL_CALL] for check in unit.checks]
         self._meters = {total(rule_id, meter.quota.name): (unit, meter) for unit, rule_id, meter in meters if meter}
         self._told = tuple(sorted({name for unit in self._all_units() for name in unit.told()}))

@@ -12,8 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy import cel
+from proxy.policy.activation import Activation, Maker
 from proxy.policy.arguments import conforms
-from proxy.policy.facts import Activation, Maker
 from proxy.policy.functions import Functions, findings
 from proxy.policy.patterns import Globs
 from proxy.policy.quotas import amount

@@ -6,16 +6,16 @@ In: Facts. Out: an activation for CEL. Never: work for a variable that no rule r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TypeAlias, cast
+from collections.abc import Collection, Iterator, Mapping
+from typing import cast
 
 from proxy import cel
-from proxy.policy.arguments import PARSE_UNITS, Arguments, conforms, parse, parse_object, plain
-from proxy.policy.rule import digest_of
+from proxy.policy.activation import Activation, Maker
+from proxy.policy.arguments import Arguments
+from proxy.policy.tool_facts import TOOL_MAKERS
 from proxy.terms import (
     Candidate,
     Chunk,
-    Facts,
     GuardResult,
     Level,
     Message,
@@ -23,7 +23,6 @@ from proxy.terms import (
     Phase,
     Reply,
     Request,
-    Result,
     ToolCall,
     Totals,
 )
@@ -48,44 +47,6 @@ FINDING = ("finding.kind", "finding.text", "finding.score")
 """What `allow` can read of the one finding that it is about."""
 _RANK = {level: level.rank for level in Level}
 GUARD_FIELDS = ("flagged", "label", "score", "spans", "reason")
-
-
-class Activation(dict[str, object]):
-    """All variables of one evaluation by their dotted names (`request.model`), each made on first reading."""
-
-    __slots__ = ("facts", "makers", "parsing")
-
-    def __init__(self, facts: Facts, makers: Mapping[str, Maker]) -> None:
-        self.facts = facts
-        self.makers = makers
-        self.parsing = cel.Budget(PARSE_UNITS)
-
-    def __missing__(self, name: str) -> object:
-        maker = self.makers.get(name)
-        self[name] = value = maker(self) if maker else _Presence(self, name)
-        return value
-
-
-class _Presence(dict[str, object]):
-    """Answer `has(root.field)`: expressions that would see more of a root than this are refused at load."""
-
-    __slots__ = ("_activation", "_root")
-
-    def __init__(self, activation: Activation, root: str) -> None:
-        self._activation = activation
-        self._root = root
-
-    def __contains__(self, field: object) -> bool:
-        try:
-            self._activation[f"{self._root}.{field}"]
-        except cel.CelError as error:
-            if error.kind == "no_such_field":
-                return False
-            raise
-        return True
-
-
-Maker: TypeAlias = Callable[[Activation], object]
 
 
 def makers(guards: Collection[str]) -> dict[str, Maker]:
@@ -153,85 +114,13 @@ def _listed(activation: Activation, claim: str) -> list[str]:
     return [entry.strip() for entry in entries if entry.strip()]
 
 
-def _tool_counts(activation: Activation) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for message in activation.facts.request.messages:
-        for call in message.tool_calls:
-            counts[call.name] = counts.get(call.name, 0) + 1
-    return counts
-
-
-def _tool_results(activation: Activation) -> list[object]:
-    return list(_results(activation))
-
-
-def _results(activation: Activation) -> Iterator[dict[str, object]]:
-    called: dict[str, str] = {}
-    verified = {result.message: result.age_ms for result in activation.facts.results if result.verified}
-    for number, message in enumerate(activation.facts.request.messages):
-        for call in message.tool_calls:
-            called[call.id] = call.name
-        if message.role == "tool":
-            name = called.get(message.tool_call_id, "")
-            value = _json(message.text, activation.parsing)
-            age = {"age_s": verified[number] / 1000} if number in verified else {}
-            told = {"tool": name, "call_id": message.tool_call_id, "json": value, "text": message.text}
-            yield {**told, "verified": number in verified, **age}
-
-
-def _json(text: str, parsing: cel.Budget) -> object:
-    """Return the value of a result that is strict JSON, else null; what is too much to read is an error."""
-    try:
-        return parse(text, parsing)
-    except cel.CelError as error:
-        if error.kind == "budget":
-            raise
-        return None
-
-
-# --- result, chunk, tool, response ------------------------------------------------------------------------------------
-
-
-def _result(activation: Activation) -> Result:
-    if activation.facts.result is None:
-        raise cel.CelError("no_such_variable", "there is no tool result to judge")
-    return activation.facts.result
+# --- chunk, response -------------------------------------------------------------------------------------------------
 
 
 def _chunk(activation: Activation) -> Chunk:
     if activation.facts.chunk is None:
         raise cel.CelError("no_such_variable", "there is no step of a text to judge")
     return activation.facts.chunk
-
-
-def _tool(activation: Activation) -> ToolCall:
-    if activation.facts.tool is None:
-        raise cel.CelError("no_such_variable", "there is no tool call to judge")
-    return activation.facts.tool
-
-
-def _valid_json(activation: Activation) -> bool:
-    try:
-        activation["tool.args"]
-    except cel.CelError:
-        return False
-    return True
-
-
-def _call_digest(activation: Activation) -> str:
-    """Return one text for one call, however its arguments are spelled."""
-    return digest_of([_tool(activation).name, plain(activation["tool.args"])])
-
-
-def _registered(activation: Activation) -> bool:
-    return any(spec.name == _tool(activation).name for spec in activation.facts.request.tools)
-
-
-def _schema_ok(activation: Activation) -> bool:
-    call, specs = _tool(activation), activation.facts.request.tools
-    schemas = [spec.schema for spec in specs if spec.name == call.name]
-    arguments = cast("dict[str, object]", activation["tool.args"])
-    return bool(schemas) and all(conforms(arguments, call.arguments, schema) for schema in schemas)
 
 
 def _response(activation: Activation) -> Reply:
@@ -348,8 +237,6 @@ _MAKERS: dict[str, Maker] = {
     "conversation.turn": lambda a: a.facts.session.turn,
     "conversation.labels": lambda a: list(a.facts.labels),
     "conversation.escalated": lambda a: a.facts.session.escalation != "",
-    "conversation.tool_counts": _tool_counts,
-    "conversation.tool_results": _tool_results,
     "request.model": lambda a: a.facts.request.model,
     "request.stream": lambda a: a.facts.request.stream,
     "request.max_tokens": lambda a: _given(a.facts.request.max_output_tokens, "max_tokens"),
@@ -363,25 +250,9 @@ _MAKERS: dict[str, Maker] = {
     "request.structured": lambda a: a.facts.request.structured,
     "request.tokens_est": _tokens_est,
     "request.headers": lambda a: dict(a.facts.headers),
-    "result.tool": lambda a: _result(a).tool,
-    "result.call_id": lambda a: _result(a).call_id,
-    "result.text": lambda a: _result(a).text,
-    "result.json": lambda a: _json(_result(a).text, a.parsing),
-    "result.verified": lambda a: _result(a).verified,
-    "result.new": lambda a: _result(a).new,
-    "result.bytes": lambda a: len(_result(a).text.encode("utf-8", "surrogatepass")),
     "chunk.text": lambda a: _chunk(a).text,
     "chunk.offset": lambda a: _chunk(a).offset,
     "chunk.final": lambda a: _chunk(a).final,
-    "tool.name": lambda a: _tool(a).name,
-    "tool.id": lambda a: _tool(a).id,
-    "tool.index": lambda a: _tool(a).index,
-    "tool.args": lambda a: parse_object(_tool(a).arguments, a.parsing),
-    "tool.args_raw": lambda a: _tool(a).arguments,
-    "tool.call_digest": _call_digest,
-    "tool.valid_json": _valid_json,
-    "tool.registered": _registered,
-    "tool.schema_ok": _schema_ok,
     "response.text": lambda a: _response(a).text,
     "response.model": lambda a: _response(a).model,
     "response.finish_reason": lambda a: _response(a).finish_reason,
@@ -418,4 +289,5 @@ _MAKERS: dict[str, Maker] = {
     "spend.agent.usd": lambda a: _totals(a.facts.spend.agent)["usd"],
     "spend.agent.tokens": lambda a: a.facts.spend.agent.tokens,
     "spend.agent.calls": lambda a: a.facts.spend.agent.calls,
+    **TOOL_MAKERS,
 }

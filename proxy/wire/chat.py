@@ -45,6 +45,7 @@ _FAULT = re.compile(r"(.*) - at `\$\.?(.*)`")
 class _Named(msgspec.Struct):
     name: str
     parameters: Any = None
+    description: Any = None
 
 
 class _Tool(msgspec.Struct):
@@ -53,6 +54,7 @@ class _Tool(msgspec.Struct):
     custom: _Named | None = None
     name: str | None = None
     parameters: Any = None
+    description: Any = None
 
 
 class _Called(msgspec.Struct):
@@ -225,10 +227,15 @@ def _calls(said: _Message) -> Iterable[ToolCall]:
 def _specs(chat: _Chat) -> Iterable[ToolSpec]:
     for tool in chat.tools or ():
         # Some vendors take a tool without the object around it; one that they run themselves has no name but its type.
-        offered = tool.function or tool.custom or _Named(name=tool.name or tool.type, parameters=tool.parameters)
-        yield ToolSpec(name=offered.name, schema=offered.parameters)
+        bare = _Named(name=tool.name or tool.type, parameters=tool.parameters, description=tool.description)
+        yield _spec(tool.function or tool.custom or bare)
     for function in chat.functions or ():
-        yield ToolSpec(name=function.name, schema=function.parameters)
+        yield _spec(function)
+
+
+def _spec(offered: _Named) -> ToolSpec:
+    description = offered.description if isinstance(offered.description, str) else ""
+    return ToolSpec(name=offered.name, schema=offered.parameters, description=description)
 
 
 # --- changes --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.pipeline.notes import REMEMBERED_CALLS
+from proxy.pipeline.notes import REMEMBERED_CALLS, REMEMBERED_TOOLS
 from proxy.terms import Session
 from tests.fakes import Script
 from tests.pipeline.test_quotas import ASK, SESSION, replied
@@ -55,3 +55,31 @@ async def test_only_the_newest_calls_are_kept(tmp_path: Path) -> None:
 
     assert REMEMBERED_CALLS == len(session.issued)
     assert "c0" == session.issued[-1].id
+
+
+PINS = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec: {rules: [{id: r, phase: request, action: annotate, when: "size(request.tools_changed) > 0", annotations: {a: b}}]}
+"""
+
+
+async def test_the_first_definitions_are_kept(tmp_path: Path) -> None:
+    """A changed definition is on record each time, and never takes the place of the first; so many are kept."""
+    many = [{"type": "function", "function": {"name": f"t{n}"}} for n in range(REMEMBERED_TOOLS + 1)]
+    changed = [{"type": "function", "function": {"name": "t0", "description": "Another."}}]
+    snapshot = await asyncio.to_thread(compiled, CONFIG, PINS, tmp_path)
+    house = Walked(*(replied(text="ok") for _ in range(3)), snapshot=snapshot)
+    for tools in (many, changed, changed):
+        await house.call({**ASK, "tools": tools}, headers=SESSION)
+
+    reasons = [[decision.reason for decision in exchange.decisions] for exchange in house.seen]
+    session = await house.store.load(house.seen[0].session.id)
+    assert [[""], ["tools_changed", "rule"], ["tools_changed", "rule"]] == reasons
+    assert REMEMBERED_TOOLS == len(session.tools if session else {})
+
+
+async def test_definitions_that_nobody_asks_for_are_not_kept(tmp_path: Path) -> None:
+    """Without a rule about changes sessions do not grow."""
+    assert {} == (await kept(tmp_path, "true", replied(text="ok"))).tools

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.documents import Problems, Source, read
+from proxy.policy import definitions
 from proxy.policy.cases import Case, cases, merged
 from proxy.terms import Candidate, Chunk, Facts, Finding, Level, Outcome, Phase, Result, Target, ToolSpec, Usage
 
@@ -316,3 +317,15 @@ def test_a_case_gives_what_came_of_a_call() -> None:
     usage = Usage(input_tokens=1, output_tokens=2, cache_read_tokens=3, reasoning_tokens=4)
     assert Outcome(usage=usage, nanousd=None, status=200, ttft_ms=5, total_ms=0, guard_ms=0) == facts.outcome
     assert Outcome(usage=Usage(), nanousd=5 * 10**8, status=200, ttft_ms=0, total_ms=6, guard_ms=7) == paid.outcome
+
+
+def test_a_case_gives_results_and_first_definitions() -> None:
+    """Results say whether they are verified and how old they are; tools may have been offered otherwise before."""
+    first = {"name": "look", "description": "Looks.", "schema": {}}
+    results = [{"tool": "look", "text": "A1005", "verified": True, "age_s": 1.5}, {"tool": "look", "text": "B2001"}]
+    facts = known({"given": {"conversation": {"tools": [first, "other"], "tool_results": results}}})
+
+    assert [("look", True, 1500), ("look", False, 0)] == [(r.tool, r.verified, r.age_ms) for r in facts.results]
+    assert definitions([ToolSpec(name="look", description="Looks.", schema={}), ToolSpec(name="other")]) == (
+        facts.session.tools
+    )

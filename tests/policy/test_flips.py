@@ -21,6 +21,7 @@ from proxy.terms import (
     Phase,
     Reply,
     Result,
+    Session,
     Spend,
     Target,
     ToolCall,
@@ -56,6 +57,7 @@ SAID = facts(
     },
     spend=Spend(est_nanousd=10**9, max_nanousd=2 * 10**9, conversation=Totals(nanousd=2 * 10**9)),
     user="u1",
+    session=Session(id="se_1", tools={"refund": "another definition"}),
     tool=ToolCall(id="c1", name="refund", arguments='{"amount": 80}'),
     response=REPLY,
     result=Result(tool="look", call_id="c0", text="sk-1 of x@y.example", message=2),
@@ -152,6 +154,7 @@ FLIPS: dict[str, tuple[dict[str, Any], Any]] = {
         entry("actions", **{**ACT, "when": "false"}),
         {"type": "object", "properties": {"amount": {"maximum": 5}}},
     ),
+    "spec.actions.pinned": (entry("actions", **{**ACT, "when": "false"}), True),
     "spec.actions.totals": (
         entry("actions", **{**ACT, "when": "false"}),
         {"usd": {"value": "tool.args.amount", "limit": 5}},

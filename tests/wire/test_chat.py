@@ -91,7 +91,20 @@ def test_the_smallest_request() -> None:
             {"tools": (ToolSpec(name="f", schema={"type": "object"}),)},
             id="a tool without the object around it",
         ),
-        pytest.param({"functions": [{"name": "f"}]}, {"tools": (ToolSpec(name="f"),)}, id="legacy functions"),
+        pytest.param(
+            {
+                "functions": [{"name": "f", "description": "Finds."}, {"name": "g", "description": 5}],
+                "tools": [{"type": "function", "name": "h", "description": "Helps."}],
+            },
+            {
+                "tools": (
+                    ToolSpec(name="h", description="Helps."),
+                    ToolSpec(name="f", description="Finds."),
+                    ToolSpec(name="g"),
+                )
+            },
+            id="what is said of tools, legacy functions as well",
+        ),
         pytest.param({"tools": []}, {"tools": ()}, id="no tools"),
     ],
 )

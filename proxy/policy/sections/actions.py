@@ -16,7 +16,7 @@ _READABLE = "tool.valid_json"
 _UNFIT = "!(tool.valid_json && tool.registered && tool.schema_ok)"
 """Arguments that are not one strict JSON object, a tool that the request does not offer, or not by that schema."""
 _TOGETHER = frozenset(("rate", "totals", "duplicates"))
-_BOUNDS = frozenset(("minLevel", "effect", "schema")) | _TOGETHER
+_BOUNDS = frozenset(("minLevel", "effect", "schema", "pinned")) | _TOGETHER
 
 
 def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowered]:
@@ -34,6 +34,8 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
     if "approval" in entry and not (by_level or (asks and (key or _TOGETHER & entry.keys()))):
         policy.wrong((*at, "approval"), "`approval` changes nothing here: no call of these tools is to be approved")
     yield _call(policy, entry, at, at, f"{name}.args", when=_UNFIT, **rest)
+    if "pinned" in entry:
+        yield _call(policy, entry, at, at, f"{name}.pinned", when="tool.changed", **rest)
     if "schema" in entry:
         for place, wrong in useless(entry["schema"]):
             policy.wrong((*at, "schema", *place), f"the schema is of no use: {wrong}")

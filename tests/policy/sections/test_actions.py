@@ -67,6 +67,14 @@ REQUEST, TOOL_CALL, DENY, ASKS = Phase.REQUEST, Phase.TOOL_CALL, Verdict.DENY, V
             id="an action that reads needs nothing",
         ),
         pytest.param(
+            entry("actions", tools=["look*"], pinned=True),
+            [
+                ("e.args", TOOL_CALL, DENY, UNFIT, False, ("look*",)),
+                ("e.pinned", TOOL_CALL, DENY, "tool.changed", False, ("look*",)),
+            ],
+            id="tools that must not change",
+        ),
+        pytest.param(
             entry("actions", tools=["look*"], schema={"required": ["n"]}),
             [
                 ("e.args", TOOL_CALL, DENY, UNFIT, False, ("look*",)),
@@ -139,8 +147,8 @@ def test_each_section_lowers_to_rules(spec: str, rules: list[tuple[Any, ...]]) -
         pytest.param(
             entry("actions", tools=["a"]),
             [
-                "say when: give `when`, `require` or one of `duplicates`, `effect`, `minLevel`, `rate`, `schema`, "
-                '`totals` (`when: "true"` means always)'
+                "say when: give `when`, `require` or one of `duplicates`, `effect`, `minLevel`, `pinned`, `rate`, "
+                '`schema`, `totals` (`when: "true"` means always)'
             ],
             id="an action that never acts",
         ),
