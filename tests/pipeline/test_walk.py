@@ -380,3 +380,33 @@ async def test_a_reply_that_has_failed_is_not_read_on(data: bytes, code: str) ->
 
     assert code == check_books(walked, State.FAULT, [State.FAULT]).error
     assert outcome.body.startswith(HELLO)
+
+
+WINDOW = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  rules:
+    - {id: numbers, phase: chunk, action: mask, pattern: 'N-[0-9]{1,8}'}
+    - {id: secret, phase: chunk, action: deny, when: 'chunk.text.contains("secret")', window: 32, message: No.}
+"""
+
+
+@pytest.mark.parametrize("secret", [pytest.param("", id="covered"), pytest.param("secret", id="cut")])
+async def test_a_long_text_comes_to_the_same_in_turns(tmp_path: Path, secret: str) -> None:
+    """More steps than are judged at once, in one event or in a whole reply: each is judged, others have their turn."""
+    said = f"{'so. ' * 700}N-42{' so.' * 700}{secret}"
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+    whole = Script(chunks=(json.dumps({"id": "c", "model": "large", "choices": [choice]}).encode(),))
+    streamed = Script(headers=HEAD, chunks=(event(said, finish_reason="stop"), DONE))
+    walked = Walked(whole, streamed, snapshot=await asyncio.to_thread(compiled, CONFIG, WINDOW, tmp_path))
+
+    body = json.loads((await walked.call(ASK)).body)
+    stream = (await walked.call(STREAM)).body.decode().split("\n\n")
+
+    events = [json.loads(line.removeprefix("data: ")) for line in stream if line.startswith("data: {")]
+    text = "".join(one["choices"][0]["delta"].get("content") or "" for one in events)
+    assert text == body["choices"][0]["message"]["content"]
+    assert said.replace("N-42", "[PATTERN]")[:5000] == text[:5000]
+    assert text.endswith("No." if secret else "so.")
