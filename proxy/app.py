@@ -243,6 +243,7 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
         store=store,
         lock=await asyncio.to_thread(config.lock_of, loaded),
     )
+    _note_candidate(snapshot)
     await store.recover(house.clock.wall_ms())
     await _listen(stack, here)
     return here
@@ -409,11 +410,28 @@ def status(here: Running) -> dict[str, Json]:
         "stale": list[Json](here.stale),
         "documents": [_document_status(document, here.lock) for document in policies.documents],
         "rules": [_rule_status(rule, seen.get(rule.id)) for rule in policies.rules],
+        "candidate": _candidate_status(here.house.snapshot),
         "targets": list[Json](sorted(here.house.snapshot.table.targets)),
         "records_pending": here.store.backlog,
         "open_calls": len(here.house.open_holds),
     }
     return page
+
+
+def _candidate_status(snapshot: Snapshot) -> Json:
+    """Say which candidate is asked, or why none is; null without one."""
+    if snapshot.candidate_problems:
+        return {"problems": list[Json](snapshot.candidate_problems)}
+    if snapshot.candidate is None:
+        return None
+    policies = snapshot.candidate.policies
+    names = [f"{document.name}@{document.version}" for document in policies.documents]
+    return {"policy_digest": policies.digest, "documents": list[Json](names), "problems": []}
+
+
+def _note_candidate(snapshot: Snapshot) -> None:
+    if snapshot.candidate_problems:
+        log("error", "candidate_refused", problems=list(snapshot.candidate_problems))
 
 
 def _document_status(document: Document, lock: Lock) -> Json:
@@ -530,6 +548,7 @@ async def _reload_on_change(
         here.loaded, here.house.snapshot, here.stale = loaded, snapshot, ()
         if waiting:
             log("warning", "restart_needed", keys=waiting)
+        _note_candidate(snapshot)
         log("info", "reloaded", revision=snapshot.revision)
 
     # Also of a config that was refused: it may be cured by another file than its own.

@@ -7,7 +7,9 @@ and numbers are stored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec.structs import replace
 
 from proxy.terms import (
     Attempt,
@@ -23,6 +25,7 @@ from proxy.terms import (
     Settlement,
     State,
     Usage,
+    Verdict,
 )
 
 LONGEST_NAME = 256
@@ -62,6 +65,8 @@ class Draft:
         self.trace: tuple[str, str, str] = ("", "", "")
         self.policy_digest = ""
         self.prices_digest = ""
+        self.candidate: list[Decision] = []
+        self.candidate_digest = ""
         self.policy_ms = 0.0
         self.guard_ms = 0.0
         self.hold_ms = 0.0
@@ -108,6 +113,8 @@ class Draft:
             trace_id=trace_id,
             span_id=span_id,
             parent_span_id=parent,
+            candidate=tuple(self.candidate),
+            candidate_digest=self.candidate_digest,
         )
 
 
@@ -119,6 +126,16 @@ def total(costs: Iterable[Cost]) -> Cost:
         estimated |= cost.estimated
         nanousd = None if nanousd is None or cost.nanousd is None else nanousd + cost.nanousd
     return Cost(nanousd=nanousd, estimated=estimated)
+
+
+def changes(exchange: Exchange) -> Iterator[tuple[Decision, Decision]]:
+    """Yield each decision that a candidate would have made otherwise, before and after; before is `allow` where no rule
+    was asked."""
+    made = {decision.id: decision for decision in exchange.decisions}
+    for after in exchange.candidate:
+        before = made.get(after.id) or Decision(id=after.id, phase=after.phase, verdict=Verdict.ALLOW)
+        # What a human made of it is no rule's doing.
+        yield replace(before, verdict=Verdict.REQUIRE_APPROVAL) if before.held else before, after
 
 
 def outcome(exchange: Exchange) -> Outcome:

@@ -50,6 +50,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = 60.0
 
 
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """Policies with the guards that they read."""
+
+    policies: PolicySet
+    guards: Mapping[str, Guard]
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One compiled configuration."""
 
@@ -68,3 +75,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     prices_digest: str
     unknown_price: UnknownPrice
     limits: Limits
+    candidate: Bundle | None = None
+    """What is asked beside the policies once a reply is complete, and never acts."""
+    candidate_problems: tuple[str, ...] = ()
+    """Why a candidate is not asked."""

@@ -883,6 +883,10 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str = ""
     span_id: str = ""
     parent_span_id: str = ""
+    candidate: tuple[Decision, ...] = ()
+    """What a candidate would have decided otherwise, by the ids of the decisions that were made."""
+    candidate_digest: str = ""
+    """Empty: no candidate was asked."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):

@@ -460,6 +460,29 @@ async def test_a_deleted_file_takes_its_rules_along(folder: Path) -> None:
         assert await only_p()
 
 
+async def test_a_candidate_is_tried_out_beside(folder: Path) -> None:
+    """A candidate that is broken is told in /status, and what is in force goes on; once it is right it is asked about
+    each call, and its verdict is on record."""
+    await asyncio.to_thread((folder / "new.yaml").write_text, "kind: [")
+    settings = await asyncio.to_thread(options, folder, "candidate: {policies: [new.yaml]}\n")
+    async with app.running(settings) as here:
+
+        async def tried() -> bool:
+            return not (await status_of(here))["candidate"]["problems"]
+
+        broken = await status_of(here)
+        assert ("new.yaml:1:", []) == (broken["candidate"]["problems"][0].rpartition("/")[2][:11], broken["stale"])
+        await asyncio.to_thread((folder / "new.yaml").write_text, POLICY.replace("WORD", "one"))
+        assert await until(tried)
+        assert ["p@1.0.0"] == (await status_of(here))["candidate"]["documents"]
+        assert "No." != await ask(here)
+        path = str(here.loaded.folder / here.loaded.config.state.path)
+
+    with sqlite.Reader(path) as reader:
+        (exchange,) = (exchange for _, exchange in reader.tail(5))
+    assert ["p/r@1.0.0"] == [decision.rule for decision in exchange.candidate]
+
+
 async def test_a_refused_config_is_cured_by_the_file_it_names(folder: Path) -> None:
     """What a refused config names is watched as well: the policy that was missing comes, and is in force."""
     settings = await asyncio.to_thread(options, folder)

@@ -1,9 +1,10 @@
 """Owns the proof of proxy/recording.py: the one record of a call."""
 
 import pytest
+from msgspec.structs import replace
 
-from proxy.recording import NOBODY, Draft, digest, settlements, total
-from proxy.terms import Attempt, Cost, GuardResult, Settlement, State, Target, Usage
+from proxy.recording import NOBODY, Draft, changes, digest, settlements, total
+from proxy.terms import Attempt, Cost, Decision, GuardResult, Phase, Settlement, State, Target, Usage, Verdict
 
 TARGET = Target(alias="a", provider="p", model="m")
 
@@ -78,3 +79,21 @@ def test_an_attempt_settles_at_its_cost_or_at_its_hold(cost: int | None, booked:
 def test_bodies_are_named_by_digest() -> None:
     """The same bytes have the same name, others another."""
     assert digest(b"a") == digest(b"a") != digest(b"b")
+
+
+def test_what_a_candidate_would_change_is_held_against_what_was_decided() -> None:
+    """Before is the decision of that id, as the rules made it, or `allow` where no rule was asked."""
+    made, waited = (decided(name, Verdict.REDACT) for name in ("a", "b"))
+    after = [decided(name, Verdict.DENY) for name in ("a", "b", "c")]
+    record = Draft("ex_1", "/", 0, 0.0).exchange(0.0)
+    record = replace(record, decisions=(made, replace(waited, held="ap_1")), candidate=tuple(after))
+
+    assert [Verdict.REDACT, Verdict.REQUIRE_APPROVAL, Verdict.ALLOW] == [
+        before.verdict for before, _ in changes(record)
+    ]
+    assert after == [after for _, after in changes(record)]
+
+
+def decided(name: str, verdict: Verdict) -> Decision:
+    """Make a decision."""
+    return Decision(id=name, phase=Phase.REQUEST, verdict=verdict)

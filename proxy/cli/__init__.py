@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from proxy.cli import desk, keys, policies, price, records, replay, serve
+from proxy.cli import desk, diff, keys, policies, price, records, replay, serve
 from proxy.errors import ConfigError
 from proxy.policy import PolicyProblems
 
-COMMANDS = (serve, policies, records, replay, desk, price, keys)
+COMMANDS = (serve, policies, records, replay, diff, desk, price, keys)
 """Each module adds its commands to the parser; a command's `run` returns the exit status."""
 
 EXAMPLES = """examples:
@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   handrail explain ex_0f3a…               say what was decided about one call, and why
   handrail explain --policy rules/        say what policies come to, rule by rule
   handrail replay --policies new/         say which kept calls other policies would decide differently
+  handrail diff --since 24h               say what the candidate would have decided otherwise
   handrail approvals list                 see which actions wait for a human
   handrail escalations list               see which conversations wait for one
   handrail price gpt-5-mini               say what a model costs

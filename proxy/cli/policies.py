@@ -55,7 +55,9 @@ def run_check(chosen: argparse.Namespace) -> int:
     environment = dict(os.environ)
     loaded = app.read_config(app.Options(path=path, environment=environment))
     snapshot = config.build(loaded, environment, simulated_url=app.PLACEHOLDER_URL, prices=accounting.price_table())
-    policies = snapshot.policies
+    if snapshot.candidate_problems:
+        raise ConfigError(list(snapshot.candidate_problems))
+    policies, candidate = snapshot.policies, snapshot.candidate
     print(paint(f"{loaded.text.path} is right.", "green"))
     print(
         rows(
@@ -63,8 +65,9 @@ def run_check(chosen: argparse.Namespace) -> int:
                 ("revision", snapshot.revision),
                 ("providers", ", ".join(snapshot.providers)),
                 ("models", ", ".join(snapshot.table.targets) or "none listed"),
-                ("policies", "\n".join(f"{d.name}@{d.version} ({d.path})" for d in policies.documents) or "none"),
+                ("policies", "\n".join(map(_document, policies.documents)) or "none"),
                 ("rules", str(len(policies.rules))),
+                ("candidate", "\n".join(map(_document, candidate.policies.documents)) if candidate else ""),
             ]
         )
     )
@@ -72,6 +75,10 @@ def run_check(chosen: argparse.Namespace) -> int:
         _print_rules(policies.rules)
     _lock(loaded, policies.documents, write=chosen.lock)
     return 0
+
+
+def _document(document: policy.Document) -> str:
+    return f"{document.name}@{document.version} ({document.path})"
 
 
 def _lock(loaded: config.Loaded, documents: Sequence[policy.Document], *, write: bool) -> None:

@@ -10,14 +10,14 @@ from typing import cast
 import msgspec
 
 from proxy import accounting, identity, plugins
-from proxy.config.policies import FUNCTIONS, compiled, watched_policies, why_unreadable
+from proxy.config.policies import CANDIDATE, FUNCTIONS, compiled, watched_policies, why_unreadable
 from proxy.config.reading import SIMULATED, Loaded
 from proxy.config.settings import CeilingSection, ProviderSection
 from proxy.documents import Problems
 from proxy.errors import ConfigError
 from proxy.ports import Provider
 from proxy.routing import Table
-from proxy.snapshot import Price, Snapshot, UnknownPrice
+from proxy.snapshot import Bundle, Price, Snapshot, UnknownPrice
 from proxy.terms import ProviderSettings, Secret, Target
 from proxy.wire import DIALECTS
 
@@ -64,11 +64,14 @@ class _Builder:
             self._file(config.handoff.secret_file, "handoff", "secret_file")
         prices = self._prices()
         guards, policies = compiled(self._loaded, self._problems)
+        candidate, refused = self._candidate()
         if self._problems.found or prices is None or policies is None:
             raise ConfigError(self._problems.found)
         return Snapshot(
             revision=hashlib.sha256(
-                msgspec.json.encode([self._text.value, policies.digest], order="sorted")
+                msgspec.json.encode(
+                    [self._text.value, policies.digest, candidate and candidate.policies.digest], order="sorted"
+                )
             ).hexdigest()[:16],
             identify=lambda raw, at_ms: identity.identify(raw, access, at_ms),
             dialects=DIALECTS,
@@ -81,7 +84,19 @@ class _Builder:
             prices_digest=prices.digest,
             unknown_price=self._unknown_price(),
             limits=config.limits,
+            candidate=candidate,
+            candidate_problems=refused,
         )
+
+    def _candidate(self) -> tuple[Bundle | None, tuple[str, ...]]:
+        """Compile what is only tried out; what is wrong with it keeps nothing else from serving."""
+        problems = Problems()
+        if self._config.candidate is None:
+            return None, ()
+        guards, policies = compiled(self._loaded, problems, CANDIDATE)
+        if policies is None or problems.found:
+            return None, tuple(problems.found)
+        return Bundle(policies=policies, guards=guards), ()
 
     def _at(self, *path: str | int) -> str:
         return self._text.at(path)

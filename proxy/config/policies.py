@@ -8,6 +8,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -25,9 +26,17 @@ LOCK_FILE = "policies.lock"
 """Beside the configuration, whose policies it locks."""
 
 
-def compiled(loaded: Loaded, problems: Problems) -> tuple[dict[str, Guard], policy.PolicySet | None]:
+Place: TypeAlias = tuple[str, ...]
+IN_FORCE: Place = ("policies",)
+CANDIDATE: Place = ("candidate", "policies")
+"""Where a config names policies."""
+
+
+def compiled(
+    loaded: Loaded, problems: Problems, place: Place = IN_FORCE
+) -> tuple[dict[str, Guard], policy.PolicySet | None]:
     """Compile the policies that a config names, with the guards of their packs; what is wrong goes on the list."""
-    files = list(dict.fromkeys(_named(loaded, problems)))
+    files = list(dict.fromkeys(_named(loaded, problems, place)))
     sources = _read(files, problems)
     tests = _read(_beside(files, TESTS_FILE), problems, there=False)
     kill = _read(_kill_switch(loaded), problems, there=False)
@@ -69,12 +78,17 @@ def _beside(files: Sequence[Path], name: str) -> list[Path]:
     return list(dict.fromkeys(path.with_name(name) for path in files))
 
 
-def _named(loaded: Loaded, problems: Problems) -> Iterator[Path]:
-    for index, pattern in enumerate(loaded.config.policies):
+def _named(loaded: Loaded, problems: Problems, place: Place = IN_FORCE) -> Iterator[Path]:
+    for index, pattern in enumerate(_patterns(loaded, place)):
         found = policy_files(loaded.folder, pattern)
         if not found:
-            problems.add(loaded.text.at(("policies", index)), f"no file matches {pattern}")
+            problems.add(loaded.text.at((*place, index)), f"no file matches {pattern}")
         yield from found
+
+
+def _patterns(loaded: Loaded, place: Place) -> tuple[str, ...]:
+    candidate = loaded.config.candidate
+    return loaded.config.policies if place is IN_FORCE else candidate.policies if candidate else ()
 
 
 @contextlib.contextmanager
@@ -104,7 +118,8 @@ def watched_policies(loaded: Loaded) -> Iterator[Path]:
     """Yield every file that decides what the policies of a config come to."""
     yield lock_path(loaded)
     yield from _kill_switch(loaded)
-    files = [path for pattern in loaded.config.policies for path in policy_files(loaded.folder, pattern)]
+    patterns = (*_patterns(loaded, IN_FORCE), *_patterns(loaded, CANDIDATE))
+    files = [path for pattern in patterns for path in policy_files(loaded.folder, pattern)]
     yield from files
     for name in (TESTS_FILE, *(f"{name}.yaml" for name in plugins.names("guards"))):
         yield from _beside(files, name)

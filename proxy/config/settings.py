@@ -68,6 +68,12 @@ class StateSection(_Section, frozen=True, kw_only=True):
     """For how long is kept what rules asked to record of a call, and never longer than the records."""
 
 
+class CandidateSection(_Section, frozen=True, kw_only=True):
+    """Policies that are asked beside those in force, and never act."""
+
+    policies: tuple[str, ...]
+
+
 class TelemetrySection(_Section, frozen=True, kw_only=True):
     """Where spans go, how many, and how much is logged."""
 
@@ -102,6 +108,7 @@ class Config(_Section, frozen=True, kw_only=True):
     unknown_price: Literal["deny", "mark"] | CeilingSection = "deny"
     prices: Mapping[str, Mapping[str, str | float]] = {}
     policies: tuple[str, ...] = ()
+    candidate: CandidateSection | None = None
     kill_switch: str = ""
     state: StateSection = StateSection()
     handoff: HandoffSection | None = None

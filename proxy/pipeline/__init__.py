@@ -22,15 +22,17 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
     """Walk one call through all rooms; iterate under `aclosing`, so that leaving early still settles and records."""
     walk = Walk(house, raw, client)
     try:
-        await walk.enter()
-        await walk.check_results()
-        walk.choose(await walk.check(Phase.REQUEST))
-        async with aclosing(relay(walk)) as parts:
-            async for part in parts:
+        try:
+            await walk.enter()
+            await walk.check_results()
+            walk.choose(await walk.check(Phase.REQUEST))
+            async with aclosing(relay(walk)) as parts:
+                async for part in parts:
+                    yield part
+        except HandrailError as error:
+            async for part in walk.fail(error):
                 yield part
-    except HandrailError as error:
-        async for part in walk.fail(error):
-            yield part
+        await walk.rehearse()
     finally:
         walk.leave()
 

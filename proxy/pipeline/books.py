@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -123,12 +123,10 @@ class Books:
     def _day(self) -> str:
         return accounting.window_key(accounting.Window.DAY, self._draft.at_ms)
 
-    async def spend(self, asked: Target, policies: PolicySet, facts: Facts) -> Spend:
-        """Return the money facts for policy."""
+    async def spend(self, asked: Target, policies: PolicySet, facts: Facts, read: Collection[str]) -> Spend:
+        """Return the money facts for policy, as far as these fields of them are read."""
         scopes = {"user": f"user:{facts.user}" if facts.user else "", "tenant": f"tenant:{facts.caller.tenant}"}
-        self._also = {
-            name: (scope, self._day()) for name, scope in scopes.items() if scope and name in policies.spend_read
-        }
+        self._also = {name: (scope, self._day()) for name, scope in scopes.items() if scope and name in read}
         of_conversation, of_agent, *others = await self._house.budgets.totals(self.counters())
         quote = self.quote(asked)
         return Spend(
@@ -137,13 +135,12 @@ class Books:
             conversation=of_conversation,
             agent=of_agent,
             **dict(zip(self._also, others, strict=True)),
-            remaining_nanousd=await self._remaining(policies, facts),
+            remaining_nanousd=await self._remaining(policies, facts) if "remaining_nanousd" in read else None,
         )
 
     async def _remaining(self, policies: PolicySet, facts: Facts) -> int | None:
-        """Return what is left under the limit that has least room, where a rule reads that."""
-        limits = policies.limits(facts) if "remaining_nanousd" in policies.spend_read else ()
-        counted = [limit for limit in limits if limit.scope != ONE_CALL]
+        """Return what is left under the limit that has least room."""
+        counted = [limit for limit in policies.limits(facts) if limit.scope != ONE_CALL]
         used = await self._house.budgets.totals([(limit.scope, limit.window) for limit in counted]) if counted else []
         room = [
             limit.cap_nanousd - totals.nanousd - totals.reserved_nanousd

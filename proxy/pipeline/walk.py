@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -17,9 +17,11 @@ from proxy.pipeline.notes import Notes
 from proxy.pipeline.passage import Passage, ended, spoken
 from proxy.pipeline.quotas import Quotas
 from proxy.pipeline.scanning import Scanner
+from proxy.pipeline.trial import Trial
 from proxy.policy import PolicySet
 from proxy.ports import Client, UpstreamReply
 from proxy.redaction import Vault
+from proxy.snapshot import Bundle
 from proxy.stretches import ARGUMENTS, ENDLESS, Channel, apart
 from proxy.terms import (
     Caller,
@@ -96,6 +98,8 @@ class Walk:
         self.vault: Vault
         self.passage: Passage | None = None
         """The way of the newest attempt's reply."""
+        self.trial: Trial | None = None
+        """What asks a candidate."""
         self.checks: list[Checked] = []
         """What was asked of policy along the way, for those that look at it once the reply has left."""
         self.covers: dict[int, list[Cover]] = {}
@@ -115,6 +119,7 @@ class Walk:
         draft.stream, draft.model_asked = request.stream, request.model
         draft.input_digest = recording.digest(raw.body)
         self.policies = self.policies.narrow(caller.agent, request.model, caller.tenant)
+        self._try(self.snapshot.candidate, caller)
         self.history = conversation.History(caller, request.messages)
         draft.session = await self._session()
         self.facts = Facts(
@@ -136,14 +141,28 @@ class Walk:
         self.vault = Vault(self.house.vault_key, draft.session.id)
         if draft.session.escalation:
             raise Denied(self.humans.owned(draft.session))
-        if self.policies.spend_read:
+        if read := self._read(lambda policies: policies.spend_read):
             asked = self.snapshot.table.asked(request.model)[0]
-            self.facts = replace(self.facts, spend=await self.books.spend(asked, self.policies, self.facts))
+            self.facts = replace(self.facts, spend=await self.books.spend(asked, self.policies, self.facts, read))
+
+    def _try(self, bundle: Bundle | None, caller: Caller) -> None:
+        """Begin to try a candidate out, if there is one."""
+        if bundle:
+            policies = bundle.policies.narrow(caller.agent, self.request.model, caller.tenant)
+            scanner = Scanner(bundle.guards, self.house.clock, self.house.pause)
+            self.trial = Trial(replace(bundle, policies=policies), self.snapshot.guards, scanner)
+
+    def _read(self, what: Callable[[PolicySet], frozenset[str]]) -> frozenset[str]:
+        """Return what rules read, those of a candidate as well."""
+        return what(self.policies) | (what(self.trial.policies) if self.trial else frozenset())
 
     def _visible(self) -> Headers:
         """Return the headers that some rule reads; no rule compiles that reads a credential."""
-        headers, names = self.raw.headers, self.policies.visible_headers
-        return {name: headers[name] for name in names if name in headers}
+        headers = self.raw.headers
+        return {name: headers[name] for name in self._headers() if name in headers}
+
+    def _headers(self) -> frozenset[str]:
+        return self._read(lambda policies: policies.visible_headers)
 
     async def _session(self) -> Session:
         name, link = conversation.claimed(self.raw, self.request, self.draft.caller)
@@ -204,7 +223,8 @@ class Walk:
 
     def _asks(self, phase: Phase) -> bool:
         """Say whether anybody wants to know what policy says at a phase: its rules, or who looks at it afterwards."""
-        return self.policies.has(phase) or self.policies.records
+        tried = self.trial is not None and self.trial.policies.has(phase)
+        return self.policies.has(phase) or self.policies.records or tried
 
     def _weigh(self, decision: Decision) -> None:
         if decision.verdict.weight > self.verdict.weight:
@@ -538,6 +558,12 @@ class Walk:
         usage = self.usage or (self.draft.attempts[-1].usage if self.begun else UNBILLED)
         yield from self.release(say(reply, self.request, reply_id=self.draft.id, at_ms=self.draft.at_ms, usage=usage))
 
+    async def rehearse(self) -> None:
+        """Ask a candidate what it would have decided; the reply is complete."""
+        if self.trial and self.entered:
+            self.draft.candidate += await self.trial.others(self._asked())
+            self.draft.candidate_digest = self.trial.policies.digest
+
     def leave(self) -> None:
         """Queue the record and every settlement; never awaits, so that nothing can interrupt it."""
         if self.client.gone and self.draft.state is not State.DENIED:
@@ -549,6 +575,9 @@ class Walk:
         exchange = self.draft.exchange(self.house.clock.monotonic_ms(), needed)
         if self.entered and self._asks(Phase.POST):
             last = self.decide(Phase.POST, replace(self.facts, outcome=recording.outcome(exchange)))
+            if self.trial and self.draft.candidate_digest:
+                self.draft.candidate += self.trial.other(self.checks[-1], self.checks[-1].facts)
+                exchange = replace(exchange, candidate=tuple(self.draft.candidate))
             if self.policies.has(Phase.POST):
                 exchange = replace(exchange, decisions=(*exchange.decisions, last))
         if self.draft.caller.principal:
@@ -559,7 +588,7 @@ class Walk:
         self.books.settle()
         self.house.observe(exchange)
         if self.entered and self.policies.records and wanted(checks := self._asked()):
-            self.house.records.keep(kept(self.draft, checks, self.vault, self.policies.visible_headers))
+            self.house.records.keep(kept(self.draft, checks, self.vault, self._headers()))
 
     def _asked(self) -> list[Checked]:
         """Return all that was asked of policy; the texts of a reply as they were judged step by step, each whole."""

@@ -41,6 +41,14 @@ METRICS: Final[dict[str, Metric]] = {
     for metric in (
         _counter("requests_total", "Finished calls, by HTTP status class.", "agent", "state", "status"),
         _counter("decisions_total", "Decisions of policy.", "phase", "verdict"),
+        _counter("candidate_calls_total", "Calls that a candidate was asked about.", "agent"),
+        _counter(
+            "candidate_differences_total",
+            "Decisions that a candidate would make otherwise.",
+            "phase",
+            "verdict",
+            "would",
+        ),
         _counter("rule_matches_total", "Rules that matched, in whichever mode.", "rule", "action", "mode"),
         _counter("alerts_total", "Decisions that somebody wants to be told of.", "rule"),
         _counter("policy_errors_total", "Rules whose evaluation failed; their onError answered.", "rule"),

@@ -14,6 +14,7 @@ from typing import Final, TypedDict
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
+from proxy.recording import changes
 from proxy.telemetry.registry import METRICS, Metric
 from proxy.terms import Attempt, Decision, Exchange, GuardResult, Mode, Obligation, RuleHit, Verdict
 
@@ -101,6 +102,10 @@ class Tallies:
         self.count("handrail_requests_total", (agent, exchange.state, _status_class(exchange.status)))
         for decision in exchange.decisions:
             self._decision(decision, exchange.started_ms)
+        if exchange.candidate_digest:
+            self.count("handrail_candidate_calls_total", (agent,))
+        for before, after in changes(exchange):
+            self.count("handrail_candidate_differences_total", (after.phase, before.verdict, after.verdict))
         for guard in exchange.guards:
             self._guard(guard)
         for attempt in exchange.attempts:

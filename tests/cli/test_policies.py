@@ -95,6 +95,23 @@ def test_versions_are_locked(pack: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert ["handrail.yaml", "kill.yaml", "pack", "policies.lock"] == sorted(path.name for path in pack.iterdir())
 
 
+def test_check_is_about_the_candidate_too(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A candidate is summed up; what is wrong with it is an error of `check`, though it would keep nothing from
+    serving."""
+    path = pack / "new" / "policy.yaml"
+    path.parent.mkdir()
+    path.write_text(POLICY)
+    with (pack / "handrail.yaml").open("a") as file:
+        file.write("\ncandidate: {policies: [new]}\n")
+
+    good = main(["check"])
+    path.write_text("nothing")
+
+    assert (0, 2) == (good, main(["check"]))
+    said = capsys.readouterr()
+    assert ("p@1.0.0 (new/policy.yaml)" in said.out, "new/policy.yaml:1:1" in said.err) == (True, True)
+
+
 def test_check_runs_the_gates(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A gate that fails is an error of `check`, with its place."""
     gate = TESTS.replace("VERDICT", "allow").replace("phase:", "gate: true, phase:")

@@ -156,6 +156,59 @@ def test_a_broken_kill_switch_is_told(text: bytes, allowing: Path) -> None:
     assert any("kill.yaml" in problem for problem in problems(yaml.safe_dump(KILL), allowing))
 
 
+@pytest.fixture
+def trying(tmp_path: Path) -> Path:
+    """A folder with a policy in force, and a candidate."""
+    for name in ("", "new"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "policy.yaml").write_text(POLICY)
+    return tmp_path
+
+
+TRY = {**BASE, "policies": ["policy.yaml"], "candidate": {"policies": ["new"]}}
+
+
+def test_a_candidate_stands_beside_what_serves(trying: Path) -> None:
+    """It is compiled like the policies in force, and stopped by the same switch; its change is another revision."""
+    (trying / "new" / "policy.yaml").write_text(POLICY.replace("1.0.0", "2.0.0"))
+    (trying / "kill.yaml").write_text("tools: [look]")
+    alone, found = (
+        build({**BASE, "policies": ["policy.yaml"]}, trying),
+        build({**TRY, "kill_switch": "kill.yaml"}, trying),
+    )
+
+    assert (None, ()) == (alone.candidate, found.candidate_problems)
+    assert found.candidate
+    assert ["kill-switch", "p"] == [document.name for document in found.candidate.policies.documents]
+    assert ["1.0.0"] == [document.version for document in alone.policies.documents]
+    before = build(TRY, trying).revision
+    (trying / "new" / "policy.yaml").write_text(POLICY.replace("1.0.0", "3.0.0"))
+    assert before != build(TRY, trying).revision
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        pytest.param({"policy.yaml": "spec: {}"}, "new/policy.yaml:1:1", id="broken"),
+        pytest.param({"policy.yaml": None}, "new/policy.yaml: cannot be read", id="gone"),
+        pytest.param({"tests.yaml": GATE.replace("deny}", "allow}")}, "new/tests.yaml:", id="a gate fails"),
+    ],
+)
+def test_a_broken_candidate_keeps_nothing_from_serving(
+    files: dict[str, str | None], says: str, trying: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with it is told, with its place, and what serves goes on serving."""
+    monkeypatch.chdir(trying)
+    for name, text in files.items():
+        path = trying / "new" / name
+        path.write_text(text) if text is not None else path.unlink()
+
+    found = build(TRY, trying)
+
+    assert (None, ["p"]) == (found.candidate, [document.name for document in found.policies.documents])
+    assert any(says in problem for problem in found.candidate_problems)
+
+
 def test_a_guard_learns_again_only_what_changed(tmp_path: Path) -> None:
     """A reload keeps a guard whose examples are the same, and makes a new one for other examples."""
     lesson = "apiVersion: handrail.dev/v1alpha1\nkind: Topics\ntopics: {orders: [where is my order], other: [LESSON]}\n"

@@ -98,6 +98,7 @@ PROVEN_ELSEWHERE = {
     "providers.*.api_key_file": "tests/config/test_building.py::test_a_key_file_is_read",
     "models.*.provider": "tests/config/test_reading.py::test_mistakes_are_told_with_their_place",
     "policies": "tests/config/test_policies.py::test_policies_are_found",
+    "candidate.policies": "tests/config/test_policies.py::test_a_candidate_stands_beside_what_serves",
     "kill_switch": "tests/config/test_policies.py::test_what_the_kill_switch_lists_is_stopped",
     "state.path": "tests/test_app.py::test_state_path",
     "state.keep_days": "tests/test_app.py::test_old_records_are_deleted",

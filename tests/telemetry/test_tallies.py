@@ -77,6 +77,19 @@ def test_a_call_is_counted_once_in_every_respect() -> None:
     )
 
 
+def test_a_candidates_differences_are_counted() -> None:
+    """A call that a candidate was asked about counts once, and so does each decision that it would make otherwise."""
+    would = decision(verdict=Verdict.DENY)
+    check_counts(
+        {
+            "handrail_candidate_calls_total{agent=refunds}": 1,
+            "handrail_candidate_differences_total{phase=request,verdict=allow,would=deny}": 1,
+        },
+        exchange(candidate=(would,), candidate_digest="d"),
+        exchange(),
+    )
+
+
 def test_what_did_not_happen_is_not_there() -> None:
     """Zero tokens, a known price, no fallback and guards that ran leave no series behind."""
     seen = samples(exchange())

@@ -1,0 +1,56 @@
+"""Owns the trial of a candidate: what other policies would have decided along a call, on the same facts.
+
+In: the checks of a walk. Out: the decisions that would have been others. Never: an act; a guard's result that the
+candidate's own guard would not have given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from proxy.pipeline.scanning import Scanner
+from proxy.policy import differ
+from proxy.ports import Context, Guard
+from proxy.snapshot import Bundle
+from proxy.terms import Checked, Decision, Facts, Phase
+
+
+class Trial:
+    """One candidate, asked along one call."""
+
+    def __init__(self, bundle: Bundle, in_force: Mapping[str, Guard], scanner: Scanner) -> None:
+        self.policies = bundle.policies
+        self._guards = bundle.guards
+        self._in_force = in_force
+        self._scanner = scanner
+
+    async def others(self, checks: Iterable[Checked]) -> list[Decision]:
+        """Return what would have been decided otherwise; others have their turn meanwhile."""
+        found: list[Decision] = []
+        for check in checks:
+            await self._scanner.rest()
+            found += self.other(check, await self._guarded(check.decision.phase, check.facts))
+        return found
+
+    def other(self, check: Checked, facts: Facts) -> Sequence[Decision]:
+        """Return the decision on one check, if it is another one."""
+        decision = self.policies.decide(check.decision.phase, facts, check.decision.id)
+        # As in any record: what is said instead of what was is named, and not kept.
+        return (
+            [replace(decision, rewrites=dict.fromkeys(decision.rewrites))] if differ(check.decision, decision) else []
+        )
+
+    async def _guarded(self, phase: Phase, facts: Facts) -> Facts:
+        names = self.policies.guards_needed(phase)
+        if all(self._shared(name, facts, names) for name in names):
+            return facts
+        return replace(facts, guards=await self._scanner.scan(names, phase, facts))
+
+    def _shared(self, name: str, facts: Facts, names: Sequence[str]) -> bool:
+        """Say whether a guard has said already what it would say here. One that weighs the others has only if these are
+        the same."""
+        guard = self._guards[name]
+        alone = guard.context is not Context.SIGNALS or set(names) == set(facts.guards)
+        return alone and name in facts.guards and guard is self._in_force.get(name)
