@@ -46,6 +46,7 @@ _DONE: dict[Verdict, dict[Phase | None, str]] = {
 """What became of a call by the heaviest decision, by the phase that it was made in (None: any other)."""
 _WHY = {
     "budget": "there was no money left for it",
+    "quota": "it would have come to more, with what was done before, than it may",
     "handed_over": "a person owns this conversation",
     "declined": "a person decided against it",
     "pending": "nobody has approved it yet",

@@ -6,7 +6,7 @@ last of it, and it counts from then on even if this process dies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -43,7 +43,7 @@ class Quotas:
         self._taken: list[tuple[ToolCall, Charge, Booked]] = []
         self._count = 0
         self._left = False
-        self.totals: dict[str, int] = {}
+        self.totals: Mapping[str, int] = {}
         """Of the totals that rules read, what this conversation has added to them."""
 
     async def read(self, policies: PolicySet) -> None:
@@ -98,7 +98,7 @@ class Quotas:
 
     def _add(self, total: str, amount_nano: int) -> None:
         if total in self.totals:
-            self.totals[total] += amount_nano
+            self.totals = {**self.totals, total: self.totals[total] + amount_nano}
 
     def _give_back(self, first: int) -> None:
         for _, charge, booked in self._taken[first:]:

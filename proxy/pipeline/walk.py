@@ -445,7 +445,7 @@ class Walk:
     ) -> Reply:
         kept, said, told = [], "", dict[str, str]()
         for call in reply.tool_calls:
-            facts = replace(self.facts, tool=call, response=reply)
+            facts = replace(self.facts, tool=call, response=reply, totals=self.quotas.totals)
             decision = await self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
             if decision.escalation:
                 await self.humans.hand_over(decision, facts, self.snapshot.find)
@@ -461,6 +461,7 @@ class Walk:
             if arguments != call.arguments:
                 covers[reply.choice, ARGUMENTS, call.index] = [Cover(start=0, end=ENDLESS, text=arguments)]
             kept.append(replace(call, arguments=arguments))
+        self.facts = replace(self.facts, totals=self.quotas.totals)
         if told and len(told) == len(reply.tool_calls):
             self._explain(reply, told)
         if len(kept) == len(reply.tool_calls):

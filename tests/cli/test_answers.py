@@ -60,6 +60,12 @@ FAILED = replace(
             id="heaviest first",
         ),
         pytest.param(
+            ended(State.COMPLETE, decision(Verdict.DENY, Phase.TOOL_CALL, reason="quota")),
+            "Something that the model wanted to do was not let through, because it would have come to more, with what "
+            "was done before, than it may.",
+            id="too much together",
+        ),
+        pytest.param(
             ended(State.COMPLETE, decision(Verdict.ALLOW, Phase.TOOL_CALL, reason="approved")),
             "Something that the model wanted to do was let through, because a person approved it.",
             id="approved",

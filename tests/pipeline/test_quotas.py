@@ -248,3 +248,19 @@ async def test_after_some_days_nothing_is_given_back(tmp_path: Path) -> None:
     await house.call(told({"failed": True}), headers=SESSION)
 
     assert 8 == await used(house)
+
+
+async def test_a_decision_knows_what_was_added_before(tmp_path: Path) -> None:
+    """The facts that are kept of a decision stay as they were while later calls add to a total."""
+    keep = "phase: PHASE, action: allow, when: conversation.totals.usd >= 0.0, obligations: [record]"
+    phases = {"asked": "request", "called": "tool_call", "said": "response"}
+    rules = [f"{{id: {name}, {keep.replace('PHASE', phase)}}}" for name, phase in phases.items()]
+    policy = actions(rules=", ".join(rules))
+    house = await house_of(policy, tmp_path, replied({"n": 3}, {"n": 4}))
+    await house.call(ASK, headers=SESSION)
+
+    (kept,) = house.store.kept().values()
+    before = {check.decision.id: check.facts.totals["p/usd"] // NANO for check in kept.checks}
+    assert {"request": 0, "tool_call0.0": 0, "tool_call0.1": 3, "response0": 7}.items() <= {
+        name.partition("-")[2]: used for name, used in before.items()
+    }.items()
