@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from proxy.cli import desk, diff, keys, policies, price, records, replay, serve
+from proxy.cli import desk, diff, keys, policies, price, records, replay, serve, testing
 from proxy.errors import ConfigError
 from proxy.policy import PolicyProblems
 
-COMMANDS = (serve, policies, records, replay, diff, desk, price, keys)
+COMMANDS = (serve, policies, testing, records, replay, diff, desk, price, keys)
 """Each module adds its commands to the parser; a command's `run` returns the exit status."""
 
 EXAMPLES = """examples:

@@ -1,4 +1,4 @@
-"""Owns `handrail check` and `handrail test`: is it right, before it serves."""
+"""Owns `handrail check`: is it right, before it serves; and what policies come to, rule by rule."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proxy import accounting, app, config, policy
-from proxy.cli import junit
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
-from proxy.pipeline.rehearsal import rehearse
 from proxy.terms import Mode, Phase
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ DEFAULT_CONFIG = Path("handrail.yaml")
 
 
 def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the two commands."""
+    """Add the command."""
     check = commands.add_parser(
         "check",
         help="say everything that is wrong with a configuration and its policies",
@@ -36,17 +34,6 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     check.add_argument("--rules", action="store_true", help="print every rule in its lowered form")
     check.add_argument("--lock", action="store_true", help="also note in policies.lock what each version now says")
     check.set_defaults(run=run_check)
-    test = commands.add_parser(
-        "test",
-        help="run the policies' own tests",
-        description="Run policy tests: files, or folders whose tests.yaml files are found. "
-        "Exit 0 if all pass, 1 if one fails or there is none, 2 if a file is wrong.",
-    )
-    test.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    test.add_argument("--coverage", action="store_true", help="demand a case for each outcome of each rule and guard")
-    test.add_argument("--json", action="store_true", help="one JSON object with every case")
-    test.add_argument("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
-    test.set_defaults(run=run_test)
 
 
 def run_check(chosen: argparse.Namespace) -> int:
@@ -87,7 +74,7 @@ def _lock(loaded: config.Loaded, documents: Sequence[policy.Document], *, write:
     lasting = [document for document in documents if document.name != policy.KILL_SWITCH]
     new = [f"{document.name} {document.version}" for document in lasting if not lock.state(document)]
     if write:
-        _write(path, lock.add(lasting).text())
+        write_file(path, lock.add(lasting).text())
         print(f"{path}: {', '.join(new) or 'nothing'} added")
     elif new and path.exists():
         print(
@@ -138,26 +125,12 @@ def _lowered(rule: policy.Rule) -> list[tuple[str, str]]:
     ]
 
 
-def run_test(chosen: argparse.Namespace) -> int:
-    """Run the tests and print how each case went."""
-    files = files_of(chosen.paths, config.TESTS_FILE)
-    if not files:
-        print(f"no {config.TESTS_FILE} in {', '.join(map(str, chosen.paths))}", file=sys.stderr)
-        return 1
-    report = policy.run_tests([config.source_of(file) for file in files], _load, rehearse)
-    good = report.passed and not (chosen.coverage and report.uncovered)
-    if chosen.junit:
-        _write(chosen.junit, junit.xml(report))
-    print(_json(report) if chosen.json else _words(report, coverage=chosen.coverage))
-    return 0 if good else 1
-
-
 def files_of(paths: Iterable[Path], name: str) -> list[Path]:
     """Return files as they are named, and of folders all that have this name."""
     return [file for path in paths for file in (sorted(path.rglob(name)) if path.is_dir() else [path])]
 
 
-def _write(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     """Write a file so that whoever reads it meets the old one or the new one, whole."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -165,40 +138,3 @@ def _write(path: Path, text: str) -> None:
         draft.replace(path)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
-
-
-def _load(test: str, names: Sequence[str]) -> policy.PolicySet:
-    folder = Path(test).parent
-    paths = [path for name in names for path in config.policy_files(folder, name)]
-    if not paths:
-        raise ConfigError([f"{test}: no file matches {', '.join(names)}"])
-    return config.policies_of(paths)
-
-
-def _words(report: policy.Report, *, coverage: bool) -> str:
-    lines = []
-    for result in report.results:
-        lines.append(f"{paint('pass', 'green') if result.passed else paint('FAIL', 'red')}  {result.name}")
-        lines += [f"      {result.position}: {wrong}" for wrong in result.wrong]
-        lines += [f"      {line}" for line in junit.why(result)]
-    if coverage:
-        lines += [f"{paint('unproven', 'yellow')}  {name}" for name in report.uncovered]
-    failed = sum(not result.passed for result in report.results)
-    lines.append(f"{len(report.results) - failed} passed, {failed} failed")
-    return "\n".join(lines)
-
-
-def _json(report: policy.Report) -> str:
-    cases = [
-        {
-            "name": result.name,
-            "position": result.position,
-            "phase": result.phase,
-            "verdict": result.decision.verdict,
-            "rule": result.decision.rule,
-            "passed": result.passed,
-            "wrong": list(result.wrong),
-        }
-        for result in report.results
-    ]
-    return json.dumps({"passed": report.passed, "cases": cases, "uncovered": list(report.uncovered)})

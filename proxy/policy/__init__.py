@@ -16,6 +16,7 @@ from proxy.policy.kill import KILL_SWITCH
 from proxy.policy.lock import Lock, read_lock
 from proxy.policy.patterns import Globs
 from proxy.policy.quotas import in_units
+from proxy.policy.recorded import recorded
 from proxy.policy.replay import Replayed, differ, replay
 from proxy.policy.rule import Document, Rule
 from proxy.policy.testing import CaseResult, Report, Streamed, hold_gates, run_tests
@@ -43,6 +44,7 @@ __all__ = [
     "in_units",
     "load",
     "read_lock",
+    "recorded",
     "refused",
     "replay",
     "run_tests",

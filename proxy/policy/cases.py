@@ -136,6 +136,13 @@ def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
     agent, conversation = given.get("agent", {}), given.get("conversation", {})
     request, result = given.get("request", {}), _result(given["result"]) if "result" in given else None
     earlier, before = conversation.get("tool_results", ()), len(request.get("messages", ()))
+    told = _told(request.get("messages", ()))
+    if result:
+        # The one that is judged stands where its message does, if there is one.
+        place = next((number for number, one in enumerate(told) if one.call_id == result.call_id), len(told))
+        message = told[place].message if told[place:] else result.message
+        result = msgspec.structs.replace(result, message=message)
+        told = (*told[:place], result, *told[place + 1 :])
     return Facts(
         at_ms=_at_ms(given.get("now", NOW)),
         caller=Caller(
@@ -154,7 +161,7 @@ def _facts(given: Mapping[str, Any], mocks: Mapping[str, Any]) -> Facts:
         ),
         labels=tuple(conversation.get("labels", ())),
         # Each stands after the call that it answers.
-        results=(*(_result(one, before + 2 * n + 1) for n, one in enumerate(earlier)), *((result,) if result else ())),
+        results=(*(_result(one, before + 2 * n + 1) for n, one in enumerate(earlier)), *told),
         result=result,
         chunk=_chunk(given["chunk"]) if "chunk" in given else None,
         headers=request.get("headers", {}),
@@ -186,6 +193,20 @@ def _result(given: Mapping[str, Any], message: int = 0) -> Result:
     )
 
 
+def _told(messages: Sequence[Mapping[str, Any]]) -> tuple[Result, ...]:
+    """Return the results that messages bring."""
+    called = {call.get("id", ""): call["name"] for message in messages for call in message.get("tool_calls", ())}
+    newest = max((number for number, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
+    return tuple(
+        _result(
+            {**message, "call_id": call_id, "tool": called.get(call_id, ""), "new": number > newest}, message=number
+        )
+        for number, message in enumerate(messages)
+        if message["role"] == "tool"
+        for call_id in [message.get("tool_call_id", "")]
+    )
+
+
 def _chunk(given: Mapping[str, Any]) -> Chunk:
     text = given["text"]
     return Chunk(text=text, offset=given.get("offset", 0), end=len(text), final=given.get("final", True))
@@ -199,7 +220,7 @@ def _at_ms(now: str) -> int:
     moment = datetime.datetime.fromisoformat(now)
     if moment.tzinfo is None:
         raise ValueError(f"`now` is {now}, which lacks a time zone: end it with Z")
-    return int(moment.timestamp() * 1000)
+    return round(moment.timestamp() * 1000)
 
 
 def _request(given: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Request:
@@ -295,9 +316,8 @@ def _outcome(given: Mapping[str, Any]) -> Outcome:
 
 
 def _guard(name: str, mock: Mapping[str, Any]) -> GuardResult:
-    found = (
-        Finding(guard=name, label=mock.get("label", ""), score=mock.get("score", 1.0), reason=mock.get("reason", "")),
-    )
+    told = mock.get("findings") or [{key: mock[key] for key in ("label", "score", "reason") if key in mock}]
+    found = tuple(Finding(guard=name, **{"label": "", **finding}) for finding in told)
     silent = "error" in mock or not mock.get("flagged", True)
     return GuardResult(name=name, version="mock", findings=() if silent else found, error=mock.get("error", ""))
 
