@@ -22,7 +22,8 @@ from msgspec.structs import replace
 from proxy import plugins
 from proxy.documents import Source
 from proxy.errors import TooLarge
-from proxy.pipeline.scanning import BATCH, PIECE, Scanner
+from proxy.pipeline.scanning import BATCH, Scanner
+from proxy.pipeline.searching import PIECE, Finder
 from proxy.policy.functions import UNITS_PER_US
 from proxy.ports import Context, Guard
 from proxy.snapshot import Limits
@@ -147,7 +148,7 @@ async def cost(guard: Guard, largest: int) -> Cost:
     piece, seed = max((taken_ms(guard, text, beside(guard, text)), seed) for seed, text in hostile(one))
     worst = next(text for name, text in hostile(largest) if name == seed)
     turns = Turns()
-    scanner = Scanner({guard.name: guard}, turns, turns.pause)
+    scanner = Scanner({guard.name: guard}, Finder(()).search, turns, turns.pause)
     phase = Phase.TOOL_CALL if guard.context is Context.CALLS else Phase.RESPONSE
     began = time.process_time_ns()
     result = (await scanner.scan([guard.name], phase, facts(guard, worst)))[guard.name]

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 from proxy import config
 from proxy.pipeline.scanning import Scanner
+from proxy.pipeline.searching import Finder
 from proxy.policy import PolicySet
 from proxy.ports import Guard
 from proxy.terms import (
@@ -112,7 +113,7 @@ class Packs:
             tool=subject.tool,
         )
         needed = self.policies.guards_needed(subject.phase)
-        scanner = Scanner(self._guards, Still(), asyncio.sleep)
+        scanner = Scanner(self._guards, Finder(()).search, Still(), asyncio.sleep)
         found = unpaused(scanner.scan(needed, subject.phase, facts))
         return self.policies.decide(subject.phase, replace(facts, guards=found), "bench")
 

@@ -106,3 +106,8 @@ class ConfigError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def code_of(failure: Exception) -> str:
+    """Name a failure: by its code, or where it is not ours by its type."""
+    return failure.code if isinstance(failure, HandrailError) else type(failure).__name__

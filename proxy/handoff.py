@@ -62,7 +62,7 @@ def packet(
         tried=tuple(tried[-MOST_TRIED:]),
         sentiment=_sentiment(facts),
         open_question=_short(said[-1], LONG) if said else "",
-        identifiers=_identifiers(facts.request, find),
+        identifiers=_identifiers(looked_at(facts.request), find),
     )
     missing = tuple(name for name in FIELDS if not getattr(filled, name))
     return msgspec.structs.replace(filled, missing=missing, completeness=(len(FIELDS) - len(missing)) / len(FIELDS))
@@ -152,16 +152,16 @@ def _sentiment(facts: Facts) -> str:
     return ", ".join(f"{finding.label} {finding.score:.2f}" for finding in result.findings) or "nothing found"
 
 
-def _identifiers(request: Request, find: Find) -> dict[str, tuple[str, ...]]:
+def _identifiers(said: Iterable[str], find: Find) -> dict[str, tuple[str, ...]]:
     """Collect what leads to the case, newest first."""
     found: dict[str, dict[str, None]] = {}
-    for text in _looked_at(request):
+    for text in said:
         for kind, value in _named(text, find):
             found.setdefault(kind, {})[_short(value, LONG)] = None
     return {kind: tuple(values)[:MOST_VALUES] for kind, values in sorted(found.items())}
 
 
-def _looked_at(request: Request) -> Iterator[str]:
+def looked_at(request: Request) -> Iterator[str]:
     """Yield what the customer and the tools said, newest first; the agent may have made things up."""
     left = LOOKED_AT
     for message in reversed(request.messages):

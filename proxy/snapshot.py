@@ -5,15 +5,15 @@ In: compiled policies, targets, prices, limits. Out: a value. Never: anything th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, Protocol
 
 import msgspec
 
-from proxy.policy import PolicySet
+from proxy.policy import PolicySet, Searched, Sought
 from proxy.ports import Dialect, Guard, Provider
 from proxy.routing import Table
-from proxy.terms import Caller, Cost, Finding, RawRequest, Target, Usage
+from proxy.terms import Caller, Cost, RawRequest, Target, Usage
 
 UnknownPrice = Literal["deny", "ceiling", "mark"]
 
@@ -66,8 +66,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """By endpoint path."""
     policies: PolicySet
     guards: Mapping[str, Guard]
-    find: Callable[[str], Sequence[Finding]]
-    """All personal data and secrets in a text."""
+    search: Callable[[Sought], Iterator[Searched | None]]
+    """Searches a text: yields None after each piece of it, at last what was found."""
     providers: Mapping[str, Provider]
     table: Table
     price: Callable[[Target, int, str], Price | None]

@@ -72,3 +72,10 @@ def test_config_problems_come_all_at_once() -> None:
     error = ConfigError(["a.yaml:1:1: x", "a.yaml:9:3: y"])
 
     assert ("a.yaml:1:1: x\na.yaml:9:3: y", 2) == (str(error), len(error.problems))
+
+
+def test_every_failure_has_a_code() -> None:
+    """What is not ours is named by its type; its text may be private."""
+    named = [errors.code_of(failure) for failure in (errors.TooLarge("x", code="too_many"), KeyError("secret"))]
+
+    assert ["too_many", "KeyError"] == named

@@ -4,6 +4,7 @@ In: an expression; then an activation of plain Python data, Structs and Mapping 
 Out: a Program; then a value. Never: a clock, randomness, I/O, an exception besides CelSyntaxError and CelError.
 """
 
+from .automata import price
 from .errors import UNREADABLE, Budget, CelError, CelSyntaxError
 from .functions import Function
 from .program import Program, compile  # noqa: A004  # the door is used as cel.compile(...)
@@ -21,4 +22,5 @@ __all__ = [
     "Timestamp",
     "UInt",
     "compile",
+    "price",
 ]

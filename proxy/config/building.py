@@ -10,7 +10,7 @@ from typing import cast
 import msgspec
 
 from proxy import accounting, identity, plugins
-from proxy.config.policies import CANDIDATE, FUNCTIONS, compiled, watched_policies, why_unreadable
+from proxy.config.policies import CANDIDATE, FINDER, compiled, watched_policies, why_unreadable
 from proxy.config.reading import SIMULATED, Loaded
 from proxy.config.settings import CeilingSection, ProviderSection
 from proxy.documents import Problems
@@ -77,7 +77,7 @@ class _Builder:
             dialects=DIALECTS,
             policies=policies,
             guards=guards,
-            find=FUNCTIONS.find,
+            search=FINDER.search,
             providers={name: provider for name, provider in providers.items() if provider},
             table=self._routes(),
             price=self._pricer(prices, books),

@@ -17,6 +17,7 @@ from proxy.config.reading import Loaded
 from proxy.documents import Problems, Source
 from proxy.errors import ConfigError
 from proxy.pipeline.rehearsal import rehearse
+from proxy.pipeline.searching import Finder
 from proxy.ports import Guard, Priced
 from proxy.terms import Finding
 
@@ -192,16 +193,13 @@ _FINDERS: tuple[Priced, ...] = tuple(plugins.load("guards", name).create(()) for
 _GROUNDING = plugins.load("guards", "grounding").create(())
 
 
-@functools.lru_cache(maxsize=512)
-def _found(text: str) -> tuple[Finding, ...]:
-    """Return all personal data and secrets in a text; a history comes again with each turn of its conversation."""
-    return tuple(finding for guard in _FINDERS for finding in guard.scan(text, ()))
-
+FINDER = Finder(_FINDERS)
+"""Finds personal data and secrets; a history comes again with each turn of its conversation, and after a reload."""
 
 FUNCTIONS = policy.Functions(
     tokens=accounting.estimate,
     window_key=_window_key,
-    find=_found,
+    find=FINDER.find,
     find_us=lambda text: sum(guard.most_us(text) for guard in _FINDERS),
     kinds={label: (guard.lookbehind, ahead) for guard in _FINDERS for label, ahead in guard.lookaheads.items()},
     ungrounded=_GROUNDING.scan,
@@ -220,7 +218,7 @@ def _found_in_kept(text: str) -> tuple[Finding, ...]:
         Finding(guard=_GUARD_OF[kind], label=kind, start=start, end=end)
         for kind, start, end in redaction.marks(text, _GUARD_OF)
     )
-    return (*_found(text), *marked)
+    return (*FINDER.find(text), *marked)
 
 
 OF_KEPT = msgspec.structs.replace(FUNCTIONS, find=_found_in_kept)

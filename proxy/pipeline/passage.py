@@ -97,7 +97,7 @@ class Passage:
                 break
             began = self._now_ms()
             decision = self._policies.decide(
-                Phase.CHUNK, replace(facts, chunk=chunk), f"{self._draft.id}-{Phase.CHUNK}"
+                Phase.CHUNK, replace(facts, chunk=chunk), f"{self._draft.id}-{Phase.CHUNK}", paid=True
             )
             self._draft.policy_ms += self._now_ms() - began
             self.gate.cover(chunk, self._vault.covers(decision.spans, chunk.text))

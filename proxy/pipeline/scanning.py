@@ -1,4 +1,5 @@
-"""Owns running guards over the texts of a phase: each is given what it asks for, and its failure is kept as a fact.
+"""Owns running guards over the texts of a phase: each is given what it asks for, and its failure is kept as a fact; and
+searching what rules look for.
 
 Guards run on the loop that serves everyone, so a long text is scanned in pieces and others get their turn in between:
 pieces of the text for a guard that looks for stretches, batches of the evidence for one that asks whether any supports
@@ -8,25 +9,19 @@ a claim. Nothing is left out: what cannot be scanned whole is an error, and foll
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
-from msgspec.structs import replace
-
-from proxy.errors import HandrailError, TooLarge
+from proxy.errors import code_of
 from proxy.openai_json import canonical
-from proxy.policy import user_text
+from proxy.pipeline.searching import pieces
+from proxy.policy import Searched, Sought, user_text
 from proxy.ports import Clock, Context, Guard
 from proxy.terms import Facts, Finding, GuardResult, Json, Phase, ToolCall
 
-PIECE = 4096
-"""Characters of a text that are scanned in one go, and what overlaps with the next piece besides: some milliseconds of
-any guard, whatever they are (bench/guard_cost.py)."""
 BATCH = 16_384
 """Characters of evidence that a claim is held against in one go."""
 TURN_MS = 5.0
 """After so long others get their turn."""
-MOST_FINDINGS = 10_000
-"""More in one text are no findings but an attack on whoever reads them."""
 CUTS = ("\n", '",', "},", ", ", " ")
 """Where a long evidence text is cut, best first: behind what parts sentences or fields, never in a value."""
 
@@ -34,8 +29,15 @@ CUTS = ("\n", '",', "},", ", ", " ")
 class Scanner:
     """Runs the guards of one walk."""
 
-    def __init__(self, guards: Mapping[str, Guard], clock: Clock, pause: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        guards: Mapping[str, Guard],
+        find: Callable[[Sought], Iterator[Searched | None]],
+        clock: Clock,
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
         self._guards = guards
+        self._find = find
         self._clock = clock
         self._pause = pause
         self._since = clock.monotonic_ms()
@@ -51,6 +53,18 @@ class Scanner:
             results[name] = await self._result(guard, text, context)
         return results
 
+    async def search(self, sought: Iterable[Sought]) -> tuple[dict[Sought, Searched], float]:
+        """Return what is found of all that is sought, and the milliseconds that it took."""
+        found, took, began = dict[Sought, Searched](), 0.0, self._clock.monotonic_ms()
+        for one in sought:
+            for known in self._find(one):
+                took += self._clock.monotonic_ms() - began
+                await self.rest()
+                began = self._clock.monotonic_ms()
+                if known:
+                    found[one] = known
+        return found, took
+
     async def rest(self) -> None:
         """Let others have their turn, if the last one is some milliseconds ago."""
         if self._clock.monotonic_ms() - self._since >= TURN_MS:
@@ -61,13 +75,13 @@ class Scanner:
         findings, error, took = list[Finding](), "", 0.0
         began = self._clock.monotonic_ms()
         try:
-            for known in _pieces(guard, text, context) if guard.lookahead else _batches(guard, text, context):
+            for known in pieces(guard, text, context) if guard.lookahead else _batches(guard, text, context):
                 findings = known
                 took += self._clock.monotonic_ms() - began
                 await self.rest()
                 began = self._clock.monotonic_ms()
         except Exception as failure:  # noqa: BLE001 a guard is a plug-in: whatever it raises follows the rule's onError
-            findings, error = [], failure.code if isinstance(failure, HandrailError) else type(failure).__name__
+            findings, error = [], code_of(failure)
         return GuardResult(name=guard.name, version=guard.version, findings=tuple(findings), error=error, ms=took)
 
     async def _calls(self, facts: Facts) -> AsyncIterator[str]:
@@ -75,26 +89,6 @@ class Scanner:
             for call in message.tool_calls:
                 yield written(call)
                 await self.rest()
-
-
-def _pieces(guard: Guard, text: str, context: Sequence[str]) -> Iterator[list[Finding]]:
-    """Scan a text piece by piece; yield what was found so far. A find belongs to the first piece that has it whole, and
-    the next one does not find its rest again."""
-    found, reached = list[Finding](), dict[str, int]()
-    for start in range(0, max(1, len(text) - guard.lookahead), PIECE):
-        begin, end = max(0, start - guard.lookbehind), start + PIECE + guard.lookahead
-        ends = dict(reached)
-        for finding in guard.scan(text[begin:end], context):
-            at, stop = finding.start + begin, finding.end + begin
-            if stop == end < len(text) and at < start + PIECE:
-                raise TooLarge(f"{guard.name} found something longer than it can tell.", code="too_long")
-            if stop > start and at >= reached.get(finding.label, 0) and (at < start + PIECE or end >= len(text)):
-                ends[finding.label] = max(stop, ends.get(finding.label, 0))
-                found.append(replace(finding, start=at, end=stop) if begin else finding)
-        reached = ends
-        if len(found) > MOST_FINDINGS:
-            raise TooLarge(f"{guard.name} found more than {MOST_FINDINGS} things.", code="too_many")
-        yield found
 
 
 def _batches(guard: Guard, text: str, context: Sequence[str]) -> Iterator[list[Finding]]:

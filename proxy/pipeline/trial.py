@@ -31,16 +31,15 @@ class Trial:
         found: list[Decision] = []
         for check in checks:
             await self._scanner.rest()
-            found += self.other(check, await self._guarded(check.decision.phase, check.facts))
+            facts = await self._guarded(check.decision.phase, check.facts)
+            question = self.policies.ask(check.decision.phase, facts, check.decision.id)
+            searched, _ = await self._scanner.search(question.sought)
+            found += _other(check, question.decision(searched))
         return found
 
     def other(self, check: Checked, facts: Facts) -> Sequence[Decision]:
-        """Return the decision on one check, if it is another one."""
-        decision = self.policies.decide(check.decision.phase, facts, check.decision.id)
-        # As in any record: what is said instead of what was is named, and not kept.
-        return (
-            [replace(decision, rewrites=dict.fromkeys(decision.rewrites))] if differ(check.decision, decision) else []
-        )
+        """Return the decision on one check, if it is another one, in a phase whose rules search nothing."""
+        return _other(check, self.policies.decide(check.decision.phase, facts, check.decision.id))
 
     async def _guarded(self, phase: Phase, facts: Facts) -> Facts:
         names = self.policies.guards_needed(phase)
@@ -54,3 +53,8 @@ class Trial:
         guard = self._guards[name]
         alone = guard.context is not Context.SIGNALS or set(names) == set(facts.guards)
         return alone and name in facts.guards and guard is self._in_force.get(name)
+
+
+def _other(check: Checked, decision: Decision) -> Sequence[Decision]:
+    # As in any record: what is said instead of what was is named, and not kept.
+    return [replace(decision, rewrites=dict.fromkeys(decision.rewrites))] if differ(check.decision, decision) else []

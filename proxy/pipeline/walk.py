@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
-from proxy import conversation, recording, routing, tracing
+from proxy import conversation, handoff, recording, routing, tracing
 from proxy.errors import BudgetExceeded, Denied, HandrailError, UpstreamError
 from proxy.pipeline.books import UNBILLED, Books
 from proxy.pipeline.house import House
@@ -18,7 +18,7 @@ from proxy.pipeline.passage import Passage, ended, spoken
 from proxy.pipeline.quotas import Quotas
 from proxy.pipeline.scanning import Scanner
 from proxy.pipeline.trial import Trial
-from proxy.policy import PolicySet
+from proxy.policy import PolicySet, Sought
 from proxy.ports import Client, UpstreamReply
 from proxy.redaction import Vault
 from proxy.snapshot import Bundle
@@ -52,6 +52,7 @@ from proxy.terms import (
 )
 
 Part: TypeAlias = Head | Delta | End | Fault
+T = TypeVar("T")
 
 WITHHELD = (Verdict.DENY, Verdict.REQUIRE_APPROVAL, Verdict.REPLACE)
 """What becomes of calls that do not leave."""
@@ -76,7 +77,7 @@ class Walk:
         self.draft = recording.Draft(house.ids.new("ex"), raw.path, house.clock.wall_ms(), house.clock.monotonic_ms())
         self.books = Books(house, self.snapshot, self.draft, len(raw.body))
         self.humans = Humans(house, self.draft)
-        self.scanner = Scanner(self.snapshot.guards, house.clock, house.pause)
+        self.scanner = Scanner(self.snapshot.guards, self.snapshot.search, house.clock, house.pause)
         self.quotas = Quotas(house, self.draft)
         self.notes = Notes(house, self.draft)
         self.dialect = self.snapshot.dialects[raw.path]
@@ -149,7 +150,7 @@ class Walk:
         """Begin to try a candidate out, if there is one."""
         if bundle:
             policies = bundle.policies.narrow(caller.agent, self.request.model, caller.tenant)
-            scanner = Scanner(bundle.guards, self.house.clock, self.house.pause)
+            scanner = Scanner(bundle.guards, self.snapshot.search, self.house.clock, self.house.pause)
             self.trial = Trial(replace(bundle, policies=policies), self.snapshot.guards, scanner)
 
     def _read(self, what: Callable[[PolicySet], frozenset[str]]) -> frozenset[str]:
@@ -175,26 +176,35 @@ class Walk:
     # --- policy -----------------------------------------------------------------------------------------------------
 
     async def check(self, phase: Phase, *, subject: str = "", facts: Facts | None = None) -> Decision:
-        """Run the guards that this phase's rules read, then decide as `decide` does."""
-        facts = facts or self.facts
+        """Run the guards that this phase's rules read, search what they look for, and decide as `decide` does."""
+        facts, name = facts or self.facts, f"{self.draft.id}-{phase}{subject}"
+        if not self._asks(phase):
+            return Decision(id=name, phase=phase, verdict=Verdict.ALLOW)
         if self.policies.has(phase):
             await self.scanner.rest()
             facts = await self._guarded(phase, facts)
-        return self.decide(phase, facts, subject)
+        question = self._timed(lambda: self.policies.ask(phase, facts, name))
+        found, took = await self.scanner.search(question.sought)
+        self.draft.guard_ms += took
+        return self._decided(facts, self._timed(lambda: question.decision(found)))
 
-    def decide(self, phase: Phase, facts: Facts, subject: str = "") -> Decision:
-        """Ask policy and put the decision on record.
+    def decide(self, phase: Phase, facts: Facts) -> Decision:
+        """Ask policy, in a phase whose rules search nothing, and put the decision on record.
 
         Raises Denied where nothing may go on. A tool call that is denied or has to wait is only taken out of the reply,
         unless its rule says `onDeny: error`.
         """
-        clock = self.house.clock
-        name = f"{self.draft.id}-{phase}{subject}"
-        if not self._asks(phase):
-            return Decision(id=name, phase=phase, verdict=Verdict.ALLOW)
-        began = clock.monotonic_ms()
-        decision = self.policies.decide(phase, facts, name)
-        self.draft.policy_ms += clock.monotonic_ms() - began
+        return self._decided(facts, self._timed(lambda: self.policies.decide(phase, facts, f"{self.draft.id}-{phase}")))
+
+    def _timed(self, work: Callable[[], T]) -> T:
+        """Do what policy does, and note how long it took."""
+        began = self.house.clock.monotonic_ms()
+        done = work()
+        self.draft.policy_ms += self.house.clock.monotonic_ms() - began
+        return done
+
+    def _decided(self, facts: Facts, decision: Decision) -> Decision:
+        phase = decision.phase
         self.checks.append(Checked(facts=facts, decision=decision))
         if self.policies.has(phase):
             # What is said instead of what was is content: a record names it, and keeps none of it.
@@ -448,7 +458,7 @@ class Walk:
             facts = replace(self.facts, tool=call, response=reply, totals=self.quotas.totals)
             decision = await self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
             if decision.escalation:
-                await self.humans.hand_over(decision, facts, self.snapshot.find)
+                await self._hand_over(decision, facts)
             else:
                 decision = await self._let_through(decision, call)
             if decision.verdict in WITHHELD:
@@ -522,11 +532,16 @@ class Walk:
         where there is to be one: nobody is told of a human who knows nothing."""
         if isinstance(error, Denied) and error.decision.escalation:
             try:
-                await self.humans.hand_over(error.decision, self.facts, self.snapshot.find)
+                await self._hand_over(error.decision, self.facts)
             except HandrailError as trouble:
                 error = trouble
         for part in self._failed(error):
             yield part
+
+    async def _hand_over(self, decision: Decision, facts: Facts) -> None:
+        found, _ = await self.scanner.search(map(Sought, handoff.looked_at(facts.request)))
+        # What cannot be searched identifies nothing: the packet says what it lacks.
+        await self.humans.hand_over(decision, facts, lambda text: found[Sought(text)].findings)
 
     def _failed(self, error: HandrailError) -> Iterator[Part]:
         if isinstance(error, Denied | BudgetExceeded):

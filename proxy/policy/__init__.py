@@ -19,6 +19,7 @@ from proxy.policy.quotas import in_units
 from proxy.policy.recorded import recorded
 from proxy.policy.replay import Replayed, differ, replay
 from proxy.policy.rule import Document, Rule
+from proxy.policy.search import Searched, Sought, ordered
 from proxy.policy.testing import CaseResult, Report, Streamed, hold_gates, run_tests
 from proxy.policy.tool_facts import changed, definitions
 
@@ -35,6 +36,8 @@ __all__ = [
     "Replayed",
     "Report",
     "Rule",
+    "Searched",
+    "Sought",
     "Source",
     "Streamed",
     "changed",
@@ -43,6 +46,7 @@ __all__ = [
     "hold_gates",
     "in_units",
     "load",
+    "ordered",
     "read_lock",
     "recorded",
     "refused",

@@ -21,14 +21,15 @@ from proxy.policy.facts import CREDENTIALS, FINDING, ROOTS, makers
 from proxy.policy.functions import Functions, table
 from proxy.policy.kill import stops
 from proxy.policy.lower import lower
-from proxy.policy.patterns import Globs, compiled
+from proxy.policy.pattern import LONGEST, Pattern
+from proxy.policy.patterns import Globs
 from proxy.policy.rule import Lowered, Policy, Redaction, Rule, digest_of
 from proxy.policy.search import Search
 from proxy.policy.widths import widest
 from proxy.terms import Mode, Phase
 
-LEAST, LONGEST = 32, 4096
-"""Characters that a rule of phase chunk sees around a step, at least and at most."""
+LEAST = 32
+"""Characters that a rule of phase chunk sees around a step, at least."""
 BOUND_IT = "bound it, such as by {1,64}, or judge whole replies in phase response (`stream: hold`)"
 FAILED_ROOTS = ("params", "policy", "result")
 """What tells from a result that its call did not happen."""
@@ -264,7 +265,7 @@ class _Compiler:
                 place = self._text.at((*lowered.at, "kinds", number))
                 self._problems.add(place, f"no guard finds the kind `{kind}`", kind, known)
         try:
-            pattern = compiled(wanted.pattern) if wanted.pattern else None
+            pattern = Pattern(wanted.pattern) if wanted.pattern else None
         except ValueError as error:
             self._problems.add(self._text.at((*lowered.at, "pattern")), str(error))
         at = (*lowered.at, "allow")

@@ -14,13 +14,14 @@ import msgspec
 from proxy import cel
 from proxy.errors import BudgetExceeded
 from proxy.policy.activation import Maker
-from proxy.policy.charges import charge, told, total
+from proxy.policy.charges import told, total
 from proxy.policy.evaluation import RULE_BUDGET, Check, Meter, Outcome, Reference, Run, Scope, Unit, told_key
-from proxy.policy.functions import Functions
+from proxy.policy.functions import Functions, look
 from proxy.policy.patterns import Globs
+from proxy.policy.question import Question
 from proxy.policy.rule import Document, OnError, Rule
-from proxy.policy.tally import Tally
-from proxy.terms import Charge, Decision, Facts, Level, Limit, Mode, Obligation, OnDeny, Phase, Reach, Spend
+from proxy.policy.search import Found
+from proxy.terms import Decision, Facts, Level, Limit, Mode, Obligation, OnDeny, Phase, Reach, Spend
 
 _SPENT = {"est_nanousd": "request", "max_nanousd": "request", "remaining_nanousd": "remaining"}
 """Fields of Spend that rules know by another name."""
@@ -154,22 +155,27 @@ class PolicySet:
         """Say whether a rule of the phase reads this fact or a part of it, e.g. `("spend", "agent")`."""
         return any(read[: len(path)] == path or path[: len(read)] == read for read in self._reads[phase])
 
-    def decide(self, phase: Phase, facts: Facts, decision_id: str) -> Decision:
-        """Evaluate every applicable rule; the most restrictive verdict wins, an error follows its onError."""
-        tally, run = Tally(facts), self._run(facts)
-        charges: list[Charge] = []
-        outcomes = list(self._outcomes(phase, run))
-        if run.rewritten():
-            outcomes = [(c, scope, run.judge(c, scope) if c.search else outcome) for c, scope, outcome in outcomes]
-        for check, scope, judged in outcomes:
-            outcome = run.metered(check, scope, judged)
-            if outcome.matched or outcome.error:
-                tally.add(check, "" if outcome.error else run.message(check, scope), outcome)
-            elif check.meter and outcome.taken and outcome.taken[0]:
-                rule = msgspec.structs.replace(check.rule, message=run.message(check, scope))
-                charges.append(charge(rule, check.meter.quota, outcome.taken, facts, self._functions.window_key))
-        decision = tally.decision(phase, decision_id)
-        return msgspec.structs.replace(decision, charges=tuple(charges)) if charges else decision
+    def ask(self, phase: Phase, facts: Facts, decision_id: str) -> Question:
+        """Ask every applicable rule; it is decided as soon as what is sought is searched."""
+        run = self._run(facts)
+        return Question(phase, decision_id, run, self._outcomes(phase, run), self._functions.window_key)
+
+    def decide(self, phase: Phase, facts: Facts, decision_id: str, *, paid: bool = False) -> Decision:
+        """Ask every applicable rule; the most restrictive verdict wins, an error follows its onError.
+
+        What has to be searched for them is searched now, in one go; `paid` says from the phase's budget, so that it
+        cannot take long.
+        """
+        question = self.ask(phase, facts, decision_id)
+        return question.decision(self._look(question, paid))
+
+    def _look(self, question: Question, paid: bool = False) -> Found:
+        """Search here and now what a question needs."""
+        budget = cel.Budget(question.run.left) if paid else None
+        found = {sought: look(self._functions, sought, budget) for sought in question.sought}
+        if budget:
+            question.run.left = max(0, budget.left)
+        return found
 
     def told_totals(self, session_id: str) -> dict[str, tuple[str, str]]:
         """Return of each total that rules read the counter of what this conversation has added to it."""
@@ -186,6 +192,7 @@ class PolicySet:
 
     def explain(self, phase: Phase, facts: Facts) -> tuple[Explained, ...]:
         """Return what every applicable rule says and why."""
+        question = self.ask(phase, facts, "")
         return tuple(
             Explained(
                 rule=check.rule,
@@ -195,7 +202,7 @@ class PolicySet:
                     (source, _shown(value)) for source, value in check.program.explain(scope, cel.Budget(RULE_BUDGET))
                 ),
             )
-            for check, scope, outcome in self._outcomes(phase, self._run(facts))
+            for check, scope, outcome in question.answers(self._look(question))
         )
 
     def limits(self, facts: Facts) -> tuple[Limit, ...]:
@@ -213,7 +220,7 @@ class PolicySet:
         return (unit for units in self._units.values() for unit in units)
 
     def _run(self, facts: Facts) -> Run:
-        return Run(facts, self._makers, self._functions)
+        return Run(facts, self._makers)
 
     def _for(self, facts: Facts) -> PolicySet:
         return self.narrow(facts.caller.agent, facts.request.model, facts.caller.tenant)

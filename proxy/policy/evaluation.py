@@ -5,6 +5,8 @@ In: compiled rules, Facts. Out: whether each matches, or why that cannot be told
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, cast
 
@@ -14,14 +16,13 @@ from msgspec.structs import replace
 from proxy import cel
 from proxy.policy.activation import Activation, Maker
 from proxy.policy.arguments import conforms
-from proxy.policy.functions import Functions, findings
 from proxy.policy.patterns import Globs
 from proxy.policy.quotas import amount
 from proxy.policy.rewriting import overlaid, told
 from proxy.policy.rule import NANO, Quota, Rule
-from proxy.policy.search import Search, counts, span, texts
+from proxy.policy.search import Found, Search, Sought, counts, span, texts
 from proxy.stretches import strings
-from proxy.terms import Facts, Finding, Json, Mode, Phase, Span
+from proxy.terms import Facts, Json, Mode, Phase, Span
 
 # A unit is about 0.1 us of CPU where it is dear, at most 0.25 us whatever an expression does (bench/cel_hostile.py):
 # 13 ms for all expressions of a phase, never above 33 ms. The language allows up to ten rules' worth in a phase, yet
@@ -91,17 +92,19 @@ class Outcome(NamedTuple):
     """What the call adds to a total, and whose total that is."""
 
 
+_EXEMPTED = 1024
+"""Findings of a rule that its `allow` is asked of once, however often they come again."""
+
+
 class Run:
     """One evaluation of a phase: its facts and what is left of its budget."""
 
-    __slots__ = ("_found", "_functions", "_overlay", "activation", "facts", "left")
+    __slots__ = ("_overlay", "activation", "facts", "left")
 
-    def __init__(self, facts: Facts, makers: Mapping[str, Maker], functions: Functions) -> None:
+    def __init__(self, facts: Facts, makers: Mapping[str, Maker]) -> None:
         self.facts = facts
         self.activation = Activation(facts, makers)
         self.left = PHASE_BUDGET
-        self._functions = functions
-        self._found: dict[str, list[Finding]] = {}
         self._overlay: dict[str, object] = {}
 
     def evaluate(self, program: cel.Program, scope: Scope) -> object:
@@ -123,7 +126,7 @@ class Run:
             return True, error
 
     def judge(self, check: Check, scope: Scope) -> Outcome:
-        """Say whether a rule matches, or why that cannot be told."""
+        """Say whether a rule matches, or why that cannot be told; of one that searches, whether its condition does."""
         try:
             value = self.evaluate(check.program, scope)
             if check.meter:
@@ -132,14 +135,23 @@ class Run:
                 told_key(value)
                 return Outcome(matched=False)
             matched = _truth(value) is not check.rule.require and not self._fits(check.rule, scope)
-            if matched and check.rewrites:
-                return Outcome(matched, rewrites=self._rewrites(check, scope))
-            if not matched or check.search is None:
-                return Outcome(matched)
-            spans = tuple(self._spans(check.rule, check.search, scope))
-            return Outcome(bool(spans), None, spans)
+            return Outcome(matched, rewrites=self._rewrites(check, scope) if matched and check.rewrites else {})
         except cel.CelError as error:
             return Outcome(False, error)
+
+    def sought(self, rule: Rule, search: Search) -> Iterator[Sought]:
+        """Yield what a rule wants searched whose condition matches."""
+        with contextlib.suppress(cel.CelError):  # `searched` meets the same error, and tells it.
+            for _, text in self._texts(rule.phase):
+                yield Sought(text, search.pattern)
+
+    def searched(self, rule: Rule, search: Search, scope: Scope, found: Found) -> Outcome:
+        """Say what a rule whose condition matches finds and does not allow: if nothing, it does not match."""
+        try:
+            spans = tuple(self._spans(rule, search, scope, found))
+        except cel.CelError as error:
+            return Outcome(False, error)
+        return Outcome(bool(spans), None, spans)
 
     def _fits(self, rule: Rule, scope: Scope) -> bool:
         """Say whether the rule has a schema, and the arguments of the call fit it."""
@@ -159,17 +171,6 @@ class Run:
             self._overlay |= overlaid(rule.phase, said, arguments)
         return said
 
-    def rewritten(self) -> bool:
-        """Take a reply's text, and a call's arguments, for what rules have made of them, where they have: what is to be
-        taken out is looked for in what is said."""
-        if "tool.args" in self._overlay:
-            return True
-        text, response = self._overlay.get("response.text"), self.facts.response
-        if not isinstance(text, str) or response is None:
-            return False
-        self.facts = replace(self.facts, response=replace(response, text=text))
-        return True
-
     def metered(self, check: Check, scope: Scope, outcome: Outcome) -> Outcome:
         """Return what a call adds to a total as rules have rewritten it, where they have."""
         if check.meter is None or not self._overlay:
@@ -178,34 +179,29 @@ class Run:
         seen |= self._overlay
         return self.judge(check, seen)
 
-    def _spans(self, rule: Rule, search: Search, scope: Scope) -> Iterator[Span]:
+    def _spans(self, rule: Rule, search: Search, scope: Scope, found: Found) -> Iterator[Span]:
         """Yield what a rule finds in the texts of its phase and does not allow."""
+        allows = functools.lru_cache(_EXEMPTED)(functools.partial(self._allows, search.allow, scope))
         for place, text in self._texts(rule.phase):
-            for found in search.findings(text, self._findings):
-                if not counts(rule.phase, self.facts, found):
-                    continue
-                if search.allow is None or not self._allows(search.allow, text, found, scope):
-                    yield span(rule, search.redaction.how, place, found)
+            for finding in search.findings(text, found):
+                said = text[finding.start : finding.end]
+                if counts(rule.phase, self.facts, finding) and not allows(finding.label, said, finding.score):
+                    yield span(rule, search.redaction.how, place, finding)
 
     def _texts(self, phase: Phase) -> Iterable[tuple[str, str]]:
+        """Yield the texts of a phase by their places, as rules have rewritten them: what is to be taken out is looked
+        for in what is said."""
         if phase is Phase.TOOL_CALL:
             return strings(self._overlay["tool.args"] if "tool.args" in self._overlay else self.activation["tool.args"])
+        text, response = self._overlay.get("response.text"), self.facts.response
+        if isinstance(text, str) and response:
+            return texts(phase, replace(self.facts, response=replace(response, text=text)))
         return texts(phase, self.facts)
 
-    def _findings(self, text: str) -> list[Finding]:
-        """Find what is in a text, once for all rules; it is paid from what is left of the phase's budget."""
-        if text not in self._found:
-            budget = cel.Budget(self.left)
-            self._found[text] = findings(self._functions, text, budget)
-            self.left = budget.left
-        return self._found[text]
-
-    def _allows(self, allow: cel.Program, text: str, found: Finding, scope: Scope) -> bool:
-        scope |= {
-            "finding.kind": found.label,
-            "finding.text": text[found.start : found.end],
-            "finding.score": float(found.score),
-        }
+    def _allows(self, allow: cel.Program | None, scope: Scope, kind: str, text: str, score: float) -> bool:
+        if allow is None:
+            return False
+        scope |= {"finding.kind": kind, "finding.text": text, "finding.score": float(score)}
         return _truth(self.evaluate(allow, scope))
 
     def failed(self, meter: Meter, scope: Scope) -> bool:

@@ -5,12 +5,12 @@ In: callables from `config`. Out: CEL functions. Never: a tokenizer, a calendar,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from proxy import cel
-from proxy.errors import HandrailError
+from proxy.policy.search import Searched, Sought, searched
 from proxy.policy.sentences import first, sentences
 from proxy.terms import Finding
 
@@ -57,20 +57,18 @@ def table(functions: Functions) -> dict[str, cel.Function]:
     }
 
 
-def findings(functions: Functions, text: str, budget: cel.Budget) -> list[Finding]:
-    """Return what is found in a text, first things first, of those the longest first; pay for it before it is looked
-    for, and raise CelError."""
-    budget.charge(UNITS_PER_US * functions.find_us(text))
-    return sorted(_told(lambda: functions.find(text)), key=lambda finding: (finding.start, -finding.end))
+def look(functions: Functions, sought: Sought, budget: cel.Budget | None = None) -> Searched:
+    """Search a text here and now; with a budget it is paid before it is searched, and what is not paid is an error."""
 
+    def scan() -> Iterable[Finding]:
+        text, pattern = sought
+        if pattern:
+            return pattern.paid(text, budget) if budget else pattern.finds(text)
+        if budget:
+            budget.charge(UNITS_PER_US * functions.find_us(text))
+        return functions.find(text)
 
-def _told(scan: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
-    try:
-        return scan()
-    except HandrailError as error:
-        raise cel.CelError("guard", f"the text cannot be searched: {error.code}") from error
-    except Exception as error:  # a guard is a plug-in: whatever it raises follows the rule's onError
-        raise cel.CelError("guard", f"the text cannot be searched: {type(error).__name__}") from error
+    return searched(scan)
 
 
 def _shown(text: str, found: Sequence[Finding]) -> list[object]:
@@ -83,7 +81,9 @@ def _shown(text: str, found: Sequence[Finding]) -> list[object]:
 def _finder(functions: Functions, guard: str) -> Callable[[cel.Budget, object], list[object]]:
     def find(budget: cel.Budget, value: object) -> list[object]:
         text = _text(guard, value)
-        return _shown(text, [found for found in findings(functions, text, budget) if found.guard == guard])
+        budget.charge(UNITS_PER_US * functions.find_us(text))
+        known = searched(lambda: functions.find(text))
+        return _shown(text, [found for found in known.told() if found.guard == guard])
 
     return find
 
@@ -98,7 +98,7 @@ def _claims(functions: Functions) -> Callable[[cel.Budget, object], list[object]
     def claims(budget: cel.Budget, value: object) -> list[object]:
         text = _text("claims", value)
         budget.charge(UNITS_PER_US * functions.read_us(text))
-        return _shown(text, _told(lambda: functions.claims(text)))
+        return _shown(text, searched(lambda: functions.claims(text)).told())
 
     return claims
 
@@ -109,7 +109,7 @@ def _ungrounded(functions: Functions) -> Callable[[cel.Budget, object, object], 
             raise cel.CelError("no_such_overload", "ungrounded() takes a text and a list of texts")
         text, *texts = (_text("ungrounded", one) for one in (value, *evidence))
         budget.charge(UNITS_PER_US * sum(map(functions.read_us, (text, *texts))))
-        return _shown(text, _told(lambda: functions.ungrounded(text, texts)))
+        return _shown(text, searched(lambda: functions.ungrounded(text, texts)).told())
 
     return ungrounded
 

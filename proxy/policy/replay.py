@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from proxy.policy.decide import PolicySet
-from proxy.policy.search import PATTERN
+from proxy.policy.pattern import PATTERN
 from proxy.terms import Checked, Decision, Kept
 
 

@@ -1,21 +1,60 @@
-"""Owns what a rule looks for in texts, and how what several rules take out is put together.
+"""Owns what rules look for in texts, and how what several rules take out is put together.
 
-In: the texts of a phase, what guards find in them. Out: Spans, none overlapping another. Never: a changed text.
+In: the texts of a phase, what was found in them. Out: what has to be searched; Spans, none overlapping another.
+Never: a changed text; a text that was not searched taken for one in which nothing was found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from proxy import cel
+from proxy.errors import code_of
+from proxy.policy.pattern import Pattern
 from proxy.policy.rule import Redaction, Rule
 from proxy.terms import Facts, Finding, How, Phase, Span
 
-PATTERN = "pattern"
-"""The kind of what a pattern finds."""
+
+class Sought(NamedTuple):
+    """A text, and what is looked for in it: by a pattern, or without one all that the guards of `kinds` find."""
+
+    text: str
+    pattern: Pattern | None = None
+
+
+class Searched(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in a text, or why that cannot be told."""
+
+    findings: tuple[Finding, ...] = ()
+    error: str = ""
+
+    def told(self) -> tuple[Finding, ...]:
+        """Return what was found; raise CelError where that cannot be told."""
+        if self.error:
+            raise cel.CelError("guard", f"the text cannot be searched: {self.error}")
+        return self.findings
+
+
+Found: TypeAlias = Mapping[Sought, Searched]
+NOT_SEARCHED = Searched(error="not_searched")
+
+
+def ordered(found: Iterable[Finding]) -> Searched:
+    """Return what was found, first things first, of those the longest first."""
+    return Searched(findings=tuple(sorted(found, key=lambda finding: (finding.start, -finding.end))))
+
+
+def searched(scan: Callable[[], Iterable[Finding]]) -> Searched:
+    """Return what a scan comes to; what it raises is kept as a fact."""
+    try:
+        return ordered(scan())
+    except cel.CelError as error:
+        return Searched(error=str(error))
+    except Exception as error:  # noqa: BLE001 a guard is a plug-in: whatever it raises follows the rule's onError
+        return Searched(error=code_of(error))
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,19 +62,14 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
     redaction: Redaction
     kinds: frozenset[str]
-    pattern: Any = None
-    """A compiled RE2 pattern."""
+    pattern: Pattern | None = None
+    """In place of kinds."""
     allow: cel.Program | None = None
 
-    def findings(self, text: str, find: Callable[[str], Sequence[Finding]]) -> Iterator[Finding]:
-        """Yield what the rule is about, whatever it allows; raise CelError."""
-        if self.pattern is None:
-            yield from (found for found in find(text) if found.label in self.kinds)
-            return
-        # A lone surrogate cannot be encoded for RE2; a question mark stands at its place.
-        for match in self.pattern.finditer(text.encode("utf-8", "replace").decode()):
-            if match.end() > match.start():
-                yield Finding(guard=PATTERN, label=PATTERN, start=match.start(), end=match.end())
+    def findings(self, text: str, found: Found) -> Sequence[Finding]:
+        """Return what the rule is about, whatever it allows; raise CelError where that was not found out."""
+        known = found.get(Sought(text, self.pattern), NOT_SEARCHED).told()
+        return known if self.pattern else [one for one in known if one.label in self.kinds]
 
 
 def texts(phase: Phase, facts: Facts) -> Iterator[tuple[str, str]]:

@@ -41,6 +41,8 @@ CATCH_ALL = {
     "proxy/cel/logic.py": "|| and && absorb an operand's failure, a view's own exception included",
     "proxy/cel/program.py": "every failure of an expression is one kind of failure to the policy's onError",
     "proxy/pipeline/scanning.py": "a guard is a plug-in: the rule's onError answers whatever it raises",
+    "proxy/pipeline/searching.py": "the same, where a guard or a pattern searches piece by piece",
+    "proxy/policy/search.py": "the same, where a text is searched in one go",
     "proxy/stores/sqlite/store.py": "the background writer: nobody above it could keep the queue going",
     "proxy/telemetry/consumer.py": "the background counter: one exchange it cannot count must not end the rest",
 }

@@ -8,7 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.guards import grounding, injection, pii, secrets, voice
-from proxy.pipeline.scanning import BATCH, MOST_FINDINGS, PIECE, TURN_MS, Scanner
+from proxy.pipeline.scanning import BATCH, TURN_MS, Scanner
+from proxy.pipeline.searching import MOST_FINDINGS, PIECE, Finder
+from proxy.policy import Sought
 from proxy.ports import Context, Guard
 from proxy.terms import (
     Caller,
@@ -89,7 +91,7 @@ async def scanned(
 ) -> dict[str, GuardResult]:
     """Run guards over a phase."""
     turns = turns or Turns()
-    return await Scanner(guards, turns, turns.pause).scan([*guards], phase, facts)
+    return await Scanner(guards, Finder(()).search, turns, turns.pause).scan([*guards], phase, facts)
 
 
 def saying(text: str, *results: str) -> Facts:
@@ -250,3 +252,15 @@ async def test_earlier_calls_give_way_too() -> None:
 
     assert 'refund {"a":2,"b":1}' == results["echo"].findings[0].reason
     assert 2 == turns.taken
+
+
+async def test_what_rules_look_for_is_searched_in_turns() -> None:
+    """Each text that is sought is searched, others have their turn after each piece, and the time they take is not
+    counted: one tick for each of the three pieces, two for what is told at the end of a text."""
+    turns, long = Turns(TURN_MS), "so. " * (PIECE // 2)
+    scanner = Scanner({}, Finder((pii.create(()),)).search, turns, turns.pause)
+
+    found, took = await scanner.search([Sought(f"a@b.cc {long}"), Sought("c@d.ee")])
+
+    assert ["email", "email"] == [finding.label for one in found.values() for finding in one.findings]
+    assert (5, 5 * TURN_MS) == (turns.taken, took)

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from proxy.policy import PolicySet
 from proxy.policy.tally import ERROR_TEXT
-from proxy.terms import (
-    GuardResult,
-    Verdict,
-)
+from proxy.terms import GuardResult, Phase, Verdict
 from tests.policy.written import (
     ALLOW,
     ANNOTATE,
@@ -141,24 +139,30 @@ def test_texts_are_paid_from_the_same_budget() -> None:
     assert ("a", "a", "") == (decision.message, decision.rules[0].message, decision.rules[-1].message)
 
 
-def test_searches_are_paid_from_the_same_budget() -> None:
+def masks() -> PolicySet:
+    """Compile two rules that look for the same, of which one lets errors be."""
+    entry = {"action": "mask", "kinds": ["email"], "when": "true"}
+    return compiled(policy({"id": "one", **entry}, {"id": "two", "onError": "allow", **entry}))
+
+
+@pytest.mark.parametrize(
+    ("said", "paid", "expected"),
+    [
+        pytest.param(("a@b.c " * 5_000, "a@b.c"), True, (Verdict.REDACT, "rule", 5_001), id="paid once for all rules"),
+        pytest.param(
+            ("a@b.c " * 5_000, "d@e.f " * 5_000), True, (Verdict.DENY, "policy_error", 0), id="too little left"
+        ),
+        pytest.param(("a@b.c " * 5_000, "d@e.f " * 5_000), False, (Verdict.REDACT, "rule", 10_000), id="not paid"),
+    ],
+)
+def test_searches_that_others_wait_for_are_paid_from_the_same_budget(
+    said: tuple[str, str], paid: bool, expected: tuple[Verdict, str, int]
+) -> None:
     """What is looked for in a text is paid once for all rules; a text for which too little is left fails them all."""
-    masks = policy(
-        *(
-            {"id": name, "action": "mask", "kinds": ["email"], "when": "true", "onError": on_error}
-            for name, on_error in (("one", "deny"), ("two", "allow"))
-        )
-    )
+    decision = masks().decide(Phase.REQUEST, facts(request=request(*said)), "d", paid=paid)
 
-    paid = decided(masks, facts(request=request("a@b.c " * 5_000, "a@b.c")))
-    unpaid = decided(masks, facts(request=request("a@b.c " * 5_000, "d@e.f " * 5_000)))
-
-    assert (Verdict.REDACT, 5_001) == (paid.verdict, len(paid.spans))
-    assert (Verdict.DENY, "policy_error", [True, True]) == (
-        unpaid.verdict,
-        unpaid.reason,
-        [bool(hit.error) for hit in unpaid.rules],
-    )
+    assert expected == (decision.verdict, decision.reason, len(decision.spans))
+    assert [not decision.spans] * 2 == [bool(hit.error) for hit in decision.rules]
 
 
 def test_a_variable_that_fails_fails_each_rule_that_reads_it() -> None:
