@@ -30,6 +30,8 @@ from proxy.terms import (
     Verdict,
 )
 
+ESCALATION_HEADER = "x-handrail-escalation"
+"""On replies for which a human answers: the packet's id."""
 OWNED_TEXT = "A colleague of mine has taken this over and will get back to you here."
 DECLINED_TEXT = "A colleague of mine has looked at this and decided against it."
 POLL_S = 0.5
@@ -93,7 +95,7 @@ class Humans:
 
     def owned(self, session: Session) -> Decision:
         """Return the decision on a call whose conversation belongs to a human: it is kept from the model."""
-        self.headers = {"x-handrail-escalation": session.escalation}
+        self.headers = {ESCALATION_HEADER: session.escalation}
         decision = Decision(
             id=f"{self._draft.id}-{Phase.REQUEST}",
             phase=Phase.REQUEST,
@@ -106,11 +108,13 @@ class Humans:
 
     async def hand_over(self, decision: Decision, facts: Facts, find: Callable[[str], Sequence[Finding]]) -> None:
         """Write the packet, once for a conversation, before anybody is told of it."""
-        packet = handoff.packet(
+        made = handoff.packet(
             id=self._house.ids.new("ho"), facts=facts, decision=decision, exchange_id=self._draft.id, find=find
         )
-        packet = await self._house.desk.hand_over(packet)
-        self.headers = {"x-handrail-escalation": packet.id}
+        packet = await self._house.desk.hand_over(made)
+        quiet = decision.escalation is None or decision.escalation.by is HandoffBy.WEBHOOK
+        # Whoever asks again, the human has the conversation already: that an agent has to know.
+        self.headers = {} if quiet and packet.id == made.id else {ESCALATION_HEADER: packet.id}
         self._arguments = {"reason": packet.reason, "summary": packet.summary, "queue": packet.queue, "id": packet.id}
 
     def by_tool(self, decision: Decision, request: Request) -> ToolCall | None:

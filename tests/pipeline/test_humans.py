@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.errors import Overloaded
 from proxy.stores.memory import MemoryStore
@@ -132,3 +133,33 @@ async def test_a_rule_on_calls_that_fails_gets_a_human(tmp_path: Path) -> None:
     await house.call(ASK)
 
     assert ((), 1) == (house.seen[0].tool_calls, len(await house.store.handoffs(True, 10)))
+
+
+class Faster(MemoryStore):
+    """A desk at which somebody else has handed the conversation over a moment ago."""
+
+    async def hand_over(self, handoff: Handoff) -> Handoff:
+        """Return the packet that is there."""
+        return await super().hand_over(replace(handoff, id="ho_first"))
+
+
+@pytest.mark.parametrize(
+    ("handoff", "desk", "expected"),
+    [
+        pytest.param("", MemoryStore(), [None, "ho_2"], id="by webhook if nothing is said"),
+        pytest.param(", handoff: webhook", MemoryStore(), [None, "ho_2"], id="by webhook"),
+        pytest.param(", handoff: header", MemoryStore(), ["ho_2", "ho_2"], id="by header"),
+        pytest.param(", handoff: tool, tool: x", MemoryStore(), ["ho_2", "ho_2"], id="by a tool, were it there"),
+        pytest.param("", Faster(), ["ho_first", "ho_first"], id="a human has it already"),
+    ],
+)
+async def test_the_header_tells_the_agent_of_a_human(
+    handoff: str, desk: MemoryStore, expected: list[str | None], tmp_path: Path
+) -> None:
+    """With `webhook` the agent learns nothing from the reply that hands over; from those after it in any case."""
+    house = await house_of(HANDS_OVER.replace("to: tier2", f"to: tier2{handoff}"), tmp_path)
+    house.house.desk = house.house.sessions = desk
+
+    heads = [(await house.call(ASK, headers=SESSION)).head for _ in range(2)]
+
+    assert expected == [head and head.headers.get("x-handrail-escalation") for head in heads]
