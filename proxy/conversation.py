@@ -1,6 +1,7 @@
-"""Owns the question which conversation a call belongs to.
+"""Owns the question which conversation a call belongs to, and what calls that ran side by side know of it together.
 
-In: headers, metadata and the message history. Out: names and digests by which a session is found. Never: a store.
+In: headers, metadata and the message history; sessions. Out: names and digests by which a session is found; one
+session. Never: a store.
 
 A history is known again by a digest chain: the digest after each assistant message covers everything up to it, salted
 with the principal and agent so that two callers can never be joined. The digest of the newest assistant message in a
@@ -12,14 +13,22 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from msgspec.structs import replace
 
 from proxy.openai_json import canonical
-from proxy.terms import Caller, Message, RawRequest, Reply, Request, Result, Session
+from proxy.terms import Caller, Issued, Message, RawRequest, Reply, Request, Result, Session
 
 HEADER = "x-handrail-session"
 METADATA_KEYS = ("session_id", "conversation_id", "thread_id")
 LOOK_BACK = 8
 """How many assistant messages back a history is looked up."""
+
+
+REMEMBERED_CALLS = 64
+REMEMBERED_TOOLS = 128
+"""As many as one request can offer (OpenAI API reference)."""
 
 
 def claimed(raw: RawRequest, request: Request, caller: Caller) -> tuple[str, str]:
@@ -64,8 +73,8 @@ class History:
 
 
 def results(messages: Sequence[Message], session: Session, at_ms: int) -> tuple[Result, ...]:
-    """Return every tool result of a history. One is verified if it answers, once, a call that Handrail let through:
-    that shows that the call was made, not that its result is true."""
+    """Return every tool result of a history. One is verified if it answers, once, the one call of its id that Handrail
+    let through: that shows that the call was made, not that its result is true."""
     return tuple(_results(messages, session, at_ms)) if any(message.role == "tool" for message in messages) else ()
 
 
@@ -73,11 +82,12 @@ def _results(messages: Sequence[Message], session: Session, at_ms: int) -> Itera
     called = {call.id: call.name for message in messages for call in message.tool_calls}
     answers = Counter(message.tool_call_id for message in messages if message.role == "tool")
     issued = {(call.id, call.tool): call.at_ms for call in session.issued}
+    calls = Counter(call.id for call in session.issued)
     newest = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=-1)
     for number, message in enumerate(messages):
         if message.role == "tool":
             call_id, tool = message.tool_call_id, called.get(message.tool_call_id, "")
-            verified = (call_id, tool) in issued and answers[call_id] == 1
+            verified = (call_id, tool) in issued and calls[call_id] == answers[call_id] == 1
             yield Result(
                 tool=tool,
                 call_id=call_id,
@@ -87,6 +97,35 @@ def _results(messages: Sequence[Message], session: Session, at_ms: int) -> Itera
                 age_ms=max(0, at_ms - issued[call_id, tool]) if verified else 0,
                 new=number > newest,
             )
+
+
+def together(known: Session, newer: Session) -> Session:
+    """Return what two calls know of their conversation, which may have run side by side: neither takes away what the
+    other has added, the lower level stands, and what one has settled is settled."""
+    levels = [level for level in (known.level, newer.level) if level]
+    tools = {**known.tools, **newer.tools, **known.tools}
+    return replace(
+        newer,
+        turn=max(known.turn, newer.turn),
+        issued=_issued(known.issued, newer.issued),
+        tools=dict(islice(tools.items(), REMEMBERED_TOOLS)),
+        labels=tuple(dict.fromkeys((*known.labels, *newer.labels))),
+        level=min(levels, key=lambda level: level.rank, default=None),
+    )
+
+
+def _issued(known: Sequence[Issued], newer: Sequence[Issued]) -> tuple[Issued, ...]:
+    both = {_name(call) for call in known} & {_name(call) for call in newer}
+    open_ids = {booked.id for call in known for booked in call.booked}
+    calls = [call for call in known if _name(call) not in both]
+    for call in newer:
+        left = tuple(booked for booked in call.booked if booked.id in open_ids)
+        calls.append(replace(call, booked=left) if _name(call) in both else call)
+    return tuple(sorted(calls, key=lambda call: call.at_ms)[-REMEMBERED_CALLS:])
+
+
+def _name(call: Issued) -> tuple[str, str, int]:
+    return call.id, call.tool, call.at_ms
 
 
 def _canonical(message: Message) -> bytes:

@@ -114,7 +114,8 @@ class SessionStore(Protocol):
         """Return a session by its id; its `escalation` is the id of its open hand-off."""
 
     def save(self, session: Session, at_ms: int) -> None:
-        """Write what is known of a session beyond its records; queued, never awaited."""
+        """Add what one call knows of a session beyond its records to what others have saved, as
+        `conversation.together` does; queued, never awaited."""
 
 
 class Desk(Protocol):

@@ -1,12 +1,12 @@
-"""Owns the proof of proxy/conversation.py: which conversation a call belongs to."""
+"""Owns the proof of proxy/conversation.py: which conversation a call belongs to, what calls know together."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from proxy.conversation import LOOK_BACK, History, claimed, results
-from proxy.terms import Caller, Issued, Level, Message, RawRequest, Reply, Request, Session, ToolCall
+from proxy.conversation import LOOK_BACK, REMEMBERED_CALLS, REMEMBERED_TOOLS, History, claimed, results, together
+from proxy.terms import Booked, Caller, Issued, Level, Message, RawRequest, Reply, Request, Session, ToolCall
 
 CALLER = Caller(agent="a", level=Level.ASSIST, principal="local")
 OTHER = Caller(agent="a", level=Level.ASSIST, principal="key:other")
@@ -132,3 +132,78 @@ def test_results_answer_calls_that_were_let_through() -> None:
 def test_no_results() -> None:
     """A history without tool messages has none."""
     assert () == results((Message(role="user", text="hi"),), Session(id="s"), 0)
+
+
+# --- calls side by side ----------------------------------------------------------------------------------------------
+
+
+def issued(number: int, *booked: str) -> Issued:
+    """Make a call that was let through at its number, with what its result may give back."""
+    held = tuple(Booked(id=name, total="p/usd", amount_nano=1, counters=()) for name in booked)
+    return Issued(id=f"c{number}", tool="refund", at_ms=number, booked=held)
+
+
+@pytest.mark.parametrize(
+    ("known", "newer", "expected"),
+    [
+        pytest.param((issued(2),), (issued(1),), (issued(1), issued(2)), id="each call, in order"),
+        pytest.param((issued(1),), (issued(1, "b"),), (issued(1),), id="settled by the other"),
+        pytest.param((issued(1, "b"),), (issued(1),), (issued(1),), id="settled by this one"),
+        pytest.param((issued(1, "b"),), (issued(1, "b"),), (issued(1, "b"),), id="open"),
+        pytest.param((), (issued(1, "b"), issued(1)), (issued(1, "b"), issued(1)), id="one id twice"),
+    ],
+)
+def test_calls_of_both_are_known(
+    known: tuple[Issued, ...], newer: tuple[Issued, ...], expected: tuple[Issued, ...]
+) -> None:
+    """Calls that either let through stay known, and what a result has settled stays settled."""
+    both = together(Session(id="s", issued=known), Session(id="s", issued=newer))
+
+    assert expected == both.issued
+
+
+@pytest.mark.parametrize(
+    ("known", "newer", "expected"),
+    [
+        pytest.param(None, None, None, id="none"),
+        pytest.param(Level.ASSIST, None, Level.ASSIST, id="known"),
+        pytest.param(Level.EXECUTE, Level.ASSIST, Level.ASSIST, id="lower"),
+        pytest.param(Level.ASSIST, Level.EXECUTE, Level.ASSIST, id="not higher again"),
+    ],
+)
+def test_the_lower_level_stands(known: Level | None, newer: Level | None, expected: Level | None) -> None:
+    """No call raises what another one has lowered."""
+    assert expected is together(Session(id="s", level=known), Session(id="s", level=newer)).level
+
+
+def test_what_sessions_know_is_bounded() -> None:
+    """Of calls the newest are known, of tools the first, each as it was first offered; turns do not go back."""
+    first = Session(
+        id="s",
+        turn=3,
+        issued=tuple(map(issued, range(REMEMBERED_CALLS))),
+        tools={f"t{n}": "old" for n in range(REMEMBERED_TOOLS - 1)},
+    )
+    both = together(first, Session(id="s", issued=(issued(99),), tools={"new": "b", "late": "c", "t0": "changed"}))
+
+    assert (3, REMEMBERED_CALLS, "c1", "c99") == (
+        both.turn,
+        len(both.issued),
+        both.issued[0].id,
+        both.issued[-1].id,
+    )
+    assert ({**first.tools, "new": "b"}) == both.tools
+
+
+def test_a_result_of_one_id_that_two_calls_share_is_not_verified() -> None:
+    """Whose result it is cannot be told, so it neither counts as made by a call nor gives anything back."""
+    history = (
+        HELLO,
+        Message(role="assistant", text="", tool_calls=(CALL,)),
+        Message(role="tool", text="{}", tool_call_id="c1"),
+    )
+    calls = tuple(Issued(id="c1", tool=tool, at_ms=1) for tool in ("look", "refund"))
+
+    (result,) = results(history, Session(id="s", issued=calls), 2)
+
+    assert not result.verified

@@ -8,13 +8,10 @@ from itertools import islice
 from msgspec.structs import replace
 
 from proxy import recording
+from proxy.conversation import REMEMBERED_CALLS, REMEMBERED_TOOLS
 from proxy.pipeline.house import House
 from proxy.policy import changed, definitions
 from proxy.terms import Booked, Decision, Issued, Level, Phase, ToolCall, ToolSpec, Verdict
-
-REMEMBERED_CALLS = 64
-REMEMBERED_TOOLS = 128
-"""As many as one request can offer (OpenAI API reference)."""
 
 
 class Notes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from proxy.conversation import together
 from proxy.errors import Overloaded
 from proxy.kept import packed, unpacked
 from proxy.stores import (
@@ -159,8 +160,9 @@ class MemoryStore:
         return msgspec.structs.replace(known, turn=known.turn + 1, link="header")
 
     def save(self, session: Session, at_ms: int) -> None:
-        """Write what is known of a session beyond its records."""
-        self._saved[session.id] = at_ms, session
+        """Add what is known of a session beyond its records to what was known of it."""
+        _, known = self._saved.get(session.id, (0, session))
+        self._saved[session.id] = at_ms, together(known, session)
 
     # --- the desk ---------------------------------------------------------------------------------------------------
 

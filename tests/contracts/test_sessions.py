@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from proxy.terms import Issued, Session
+from proxy.terms import Issued, Level, Session
 from tests.contracts.conftest import Shelf
 from tests.stores.samples import AT_MS, exchange, handoff
 
@@ -89,6 +89,16 @@ async def test_what_is_queued_is_known_already(shelf: Shelf) -> None:
     assert found is not None
     assert loaded is not None
     assert (("a", "b"), ("a", "b")) == (found.labels, loaded.labels)
+
+
+async def test_calls_side_by_side_take_nothing_from_each_other(shelf: Shelf) -> None:
+    """Of two calls that began with the same state, the one that ends last does not undo what the other one saved."""
+    shelf.store.save(replace(STATE, labels=("vip", "untrusted"), level=Level.ASSIST), AT_MS)
+    shelf.store.save(replace(STATE, labels=("vip", "late"), level=Level.EXECUTE), AT_MS)
+    loaded = await shelf.store.load("s_1")
+
+    assert loaded is not None
+    assert (("vip", "untrusted", "late"), Level.ASSIST) == (loaded.labels, loaded.level)
 
 
 async def test_a_session_without_a_record_goes_on(shelf: Shelf) -> None:

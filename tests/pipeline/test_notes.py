@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.pipeline.notes import REMEMBERED_CALLS, REMEMBERED_TOOLS
+from proxy.conversation import REMEMBERED_CALLS, REMEMBERED_TOOLS
 from proxy.terms import Session
 from tests.fakes import Script
 from tests.pipeline.test_quotas import ASK, SESSION, replied

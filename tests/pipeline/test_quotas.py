@@ -264,3 +264,17 @@ async def test_a_decision_knows_what_was_added_before(tmp_path: Path) -> None:
     assert {"request": 0, "tool_call0.0": 0, "tool_call0.1": 3, "response0": 7}.items() <= {
         name.partition("-")[2]: used for name, used in before.items()
     }.items()
+
+
+async def test_calls_that_share_an_id_give_nothing_back(tmp_path: Path) -> None:
+    """Whose failure a result tells of is not known where two calls have its id: what both added stays."""
+    twice = json.loads(replied({"n": 6}, {"n": 1}).chunks[0])
+    for call in twice["choices"][0]["message"]["tool_calls"]:
+        call["id"] = "c0"
+    policy = actions("usd: {value: tool.args.n, limit: 10, failed: result.json.failed}")
+    house = await house_of(policy, tmp_path, Script(chunks=(json.dumps(twice).encode(),)), replied())
+
+    await house.call(ASK, headers=SESSION)
+    await house.call(told({"failed": True}), headers=SESSION)
+
+    assert 7 == await used(house)

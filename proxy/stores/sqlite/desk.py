@@ -6,9 +6,11 @@ import sqlite3
 
 import msgspec
 
+from proxy.conversation import together
 from proxy.stores import WAITING, decided, standing, used
 from proxy.terms import Handoff, Held, HeldState, Session
 
+_STATE = "SELECT body FROM sessions WHERE session_id = ?"
 _SAVE = """INSERT INTO sessions VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms), body = excluded.body"""
 
@@ -47,7 +49,9 @@ class Desk:
         self._execute = connection.execute
 
     def save(self, session: Session, at_ms: int) -> None:
-        """Write the state of a session over what was known of it."""
+        """Add the state of a session to what was known of it."""
+        if row := self._execute(_STATE, (session.id,)).fetchone():
+            session = together(decode_session(row[0]), session)
         self._execute(_SAVE, (session.id, at_ms, _encode(session).decode()))
 
     def hold(self, held: Held) -> Held:
