@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.terms import Checked, Decision, Facts, Kept, Request, Result
+from proxy.terms import Checked, Decision, Facts, Kept, Reply, Request, Result
 
 MOST_BYTES = 2**20
 """Of one entry: a longer one is kept as a note that it was too large."""
@@ -37,6 +37,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     request: int
     results: int
+    response: int
     facts: Facts
     decision: Decision
 
@@ -45,6 +46,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     kept: Kept
     requests: tuple[Request, ...] = ()
     results: tuple[tuple[Result, ...], ...] = ()
+    responses: tuple[Reply | None, ...] = ()
     rows: tuple[_Row, ...] = ()
 
 
@@ -54,31 +56,40 @@ _decode = msgspec.json.Decoder(_Entry).decode
 
 def packed(kept: Kept) -> bytes:
     """Return an entry as it is written; one that is too large says so, and has nothing else."""
-    requests, results = _Shared(), _Shared()
-    rows = tuple(_row(check, requests, results) for check in kept.checks)
-    head = replace(kept, checks=())
-    entry = _encode(_Entry(kept=head, requests=tuple(requests.values), results=tuple(results.values), rows=rows))
-    return entry if len(entry) <= MOST_BYTES else _encode(_Entry(kept=replace(head, too_large=len(entry))))
-
-
-def _row(check: Checked, requests: _Shared, results: _Shared) -> _Row:
-    facts = check.facts
-    return _Row(
-        request=requests.place(facts.request),
-        results=results.place(facts.results),
-        facts=replace(facts, request=_NOTHING, results=()),
-        decision=check.decision,
+    requests, results, responses = _Shared(), _Shared(), _Shared()
+    rows = tuple(
+        _Row(
+            request=requests.place(check.facts.request),
+            results=results.place(check.facts.results),
+            response=responses.place(check.facts.response),
+            facts=replace(check.facts, request=_NOTHING, results=(), response=None),
+            decision=check.decision,
+        )
+        for check in kept.checks
     )
+    head = replace(kept, checks=())
+    whole = _Entry(
+        kept=head,
+        requests=tuple(requests.values),
+        results=tuple(results.values),
+        responses=tuple(responses.values),
+        rows=rows,
+    )
+    entry = _encode(whole)
+    return entry if len(entry) <= MOST_BYTES else _encode(_Entry(kept=replace(head, too_large=len(entry))))
 
 
 def unpacked(entry: bytes | str) -> Kept:
     """Return what was kept."""
     read = _decode(entry)
-    checks = (
-        Checked(
-            facts=replace(row.facts, request=read.requests[row.request], results=read.results[row.results]),
-            decision=row.decision,
-        )
-        for row in read.rows
+    return replace(read.kept, checks=tuple(_check(read, row) for row in read.rows))
+
+
+def _check(read: _Entry, row: _Row) -> Checked:
+    facts = replace(
+        row.facts,
+        request=read.requests[row.request],
+        results=read.results[row.results],
+        response=read.responses[row.response],
     )
-    return replace(read.kept, checks=tuple(checks))
+    return Checked(facts=facts, decision=row.decision)

@@ -72,9 +72,11 @@ def test_what_is_read_is_what_was_kept() -> None:
 
 
 def test_what_checks_share_is_written_once() -> None:
-    """One more check of the same request does not write the request again."""
+    """One more check of the same request, or of the same reply, does not write it again."""
     text = "a long question " * 1000
-    facts = replace(FACTS, request=replace(ASKED, messages=(Message(role="user", text=text),)))
+    facts = replace(
+        FACTS, request=replace(ASKED, messages=(Message(role="user", text=text),)), response=Reply(text=text)
+    )
     one, many = (replace(KEPT, checks=(Checked(facts=facts, decision=DECISION),) * count) for count in (1, 50))
 
     assert 50 * len(text) > len(packed(many)) - len(packed(one))

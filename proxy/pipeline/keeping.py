@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
+from proxy.kept import MOST_BYTES
 from proxy.pipeline.scanning import rewritten
 from proxy.recording import Draft
 from proxy.redaction import Vault, hidden
@@ -36,6 +37,9 @@ from proxy.terms import (
 
 T = TypeVar("T")
 
+MOST_WORK = 2**25
+"""Characters that are looked through for what rules took out, each once for each find: some 30 ms of the loop."""
+
 
 def wanted(checks: Sequence[Checked]) -> bool:
     """Say whether a rule asked to keep what was known along this call."""
@@ -44,14 +48,27 @@ def wanted(checks: Sequence[Checked]) -> bool:
 
 def kept(draft: Draft, checks: Sequence[Checked], vault: Vault, headers: Collection[str]) -> Kept:
     """Return what is kept of a call; `headers` are those that rules could read."""
-    marks = _Marks(checks, vault)
-    return Kept(
-        exchange_id=draft.id,
-        at_ms=draft.at_ms,
-        policy_digest=draft.policy_digest,
-        headers=tuple(sorted(headers)),
-        checks=tuple(marks.checked(check) for check in checks),
+    head = Kept(
+        exchange_id=draft.id, at_ms=draft.at_ms, policy_digest=draft.policy_digest, headers=tuple(sorted(headers))
     )
+    size, spans = _size(checks), sum(len(check.decision.spans) for check in checks)
+    if size > MOST_BYTES or size * spans > MOST_WORK:
+        return replace(head, too_large=size)
+    marks = _Marks(checks, vault)
+    return replace(head, checks=tuple(marks.checked(check) for check in checks))
+
+
+def _size(checks: Sequence[Checked]) -> int:
+    """Return how many characters of text there are in all, what is shared counted once."""
+    shared = {id(value): value for check in checks for value in (check.facts.request, check.facts.response) if value}
+    calls = [check.facts.tool for check in checks if check.facts.tool]
+    texts = [one.text for check in checks for one in (check.facts.result, check.facts.chunk) if one]
+    return sum(map(len, texts)) + sum(len(call.arguments) for call in calls) + sum(map(_length, shared.values()))
+
+
+def _length(value: Request | Reply) -> int:
+    said = value.messages if isinstance(value, Request) else (value,)
+    return sum(len(one.text) + sum(len(call.arguments) for call in one.tool_calls) for one in said)
 
 
 def of_texts(draft: Draft, facts: Facts, replies: Sequence[Reply]) -> Iterator[Checked]:
@@ -99,7 +116,7 @@ class _Marks:
             result=facts.result and self._result(facts.result),
             chunk=facts.chunk and self._chunk(facts.chunk),
             tool=facts.tool and self._call(facts.tool),
-            response=facts.response and self._reply(facts.response),
+            response=facts.response and self._once(facts.response, self._reply),
         )
         return Checked(facts=clean, decision=replace(decision, rewrites=dict.fromkeys(decision.rewrites)))
 

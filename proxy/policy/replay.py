@@ -57,6 +57,9 @@ def _unknown(policies: PolicySet, kept: Kept, check: Checked, now: Decision) -> 
     # Where no rule has failed, none has missed a guard: what did not run is an error, unless it was not asked.
     if any(hit.error for hit in now.rules):
         yield from (f"the guard {name} did not run" for name in asked.guards_needed(phase) if name not in facts.guards)
+    if asked.reads(phase, ("conversation", "totals")):
+        names = asked.told_totals(facts.session.id).keys() - facts.totals.keys()
+        yield from (f"the total {name} is not kept" for name in sorted(names))
     for name in sorted(asked.visible_headers.difference(kept.headers)):
         if asked.reads(phase, ("request", "headers", name)):
             yield f"the header {name} is not kept"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy.kept import packed
+from proxy.kept import MOST_BYTES, packed
 from proxy.snapshot import Snapshot
 from proxy.terms import Kept, Phase, Verdict
 from tests.fakes import Script
@@ -173,3 +173,17 @@ async def test_strangers_fill_no_disk(tmp_path: Path) -> None:
     await walked.call(ASK)
 
     assert {} == walked.store.kept()
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param("x" * MOST_BYTES, id="long"), pytest.param(f"{MAIL} " * 1500, id="much to take out")]
+)
+async def test_what_is_too_much_is_noted(text: str, tmp_path: Path) -> None:
+    """Of a call that has too much text, or too much to look through for what was taken out, there is a note alone: no
+    call can hold up the others by what is kept of it."""
+    spec = f"  data:\n  - {{id: mail, direction: in, kinds: [email], action: mask}}\n  rules:\n{KEEP}"
+
+    found = await kept(tmp_path, spec, messages=[{"role": "user", "content": text}])
+
+    assert found
+    assert ((), True) == (found.checks, found.too_large >= len(text))

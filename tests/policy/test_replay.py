@@ -101,3 +101,16 @@ def test_selectors_are_asked_again() -> None:
     other = source("  selector: {agents: [other]}\n" + rule(when="guards.topics.label == 'medical'"))
 
     assert (Verdict.ALLOW, True, ()) == again(compiled(other), facts())
+
+
+def test_a_total_that_was_not_kept_is_missed() -> None:
+    """What a conversation had added to a total is kept where rules read it then: that it is not there is no zero."""
+    new = """
+  actions:
+    - {id: pay, tools: [pay], totals: {paid: {value: num(tool.args.usd), limit: 10}}}
+  rules:
+    - {id: r, phase: request, when: conversation.totals.paid > 5.0, action: deny}
+"""
+
+    assert (Verdict.ALLOW, False, ("the total p/paid is not kept",)) == again(new, facts())
+    assert (Verdict.ALLOW, True, ()) == again(new, facts(totals={"p/paid": 0}))
