@@ -12,7 +12,7 @@ import pytest
 from proxy.errors import BudgetExceeded
 from proxy.stores.sqlite.books import Books
 from proxy.stores.sqlite.file import connect
-from proxy.terms import State
+from proxy.terms import Kept, State
 from tests.stores.samples import AT_MS, DAY, LATER_MS, LEASE_MS, attempt, exchange, limit, reservation, sent, settlement
 
 
@@ -139,3 +139,17 @@ def test_a_sum_beyond_64_bits_is_an_error(books: Books, connection: sqlite3.Conn
         books.commit([partial(books.settle, settlement("ex_2", 1), AT_MS)])
 
     assert [((1 << 63) - 1,)] == table(connection, "settled_nanousd", "counters")
+
+
+def test_what_is_forgotten_is_not_in_the_file(books: Books, connection: sqlite3.Connection, tmp_path: Path) -> None:
+    """What was kept of a call is content: once it is forgotten, zeros stand in its place, whatever SQLite's default."""
+    connection.execute("PRAGMA secure_delete=OFF")
+    name = f"ex_{'secret' * 2000}"
+    books.commit([partial(books.keep, Kept(exchange_id=name, at_ms=AT_MS, policy_digest=""))])
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    before = (tmp_path / "handrail.db").read_bytes()
+
+    books.commit([partial(books.forget, AT_MS + 1)])
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    assert [True, False] == [b"secretsecret" in data for data in (before, (tmp_path / "handrail.db").read_bytes())]
