@@ -11,13 +11,15 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from proxy import accounting, config, delivery, simulated, watch, wire
+from proxy import accounting, audit, config, delivery, journal, simulated, watch, wire
 from proxy.documents import Source
 from proxy.errors import ConfigError, HandrailError
 from proxy.pipeline import House, handle
@@ -31,7 +33,7 @@ from proxy.server.health import Health, Heartbeat
 from proxy.snapshot import Limits, Snapshot
 from proxy.stores import sqlite
 from proxy.telemetry import RuleCounts, Telemetry, TelemetrySettings, log, open_log, open_telemetry
-from proxy.terms import Head, Json, Phase, RawRequest, Secret
+from proxy.terms import Exchange, Head, Json, Phase, RawRequest, Secret
 from proxy.upstream import UpstreamSettings, open_upstream
 
 T = TypeVar("T")
@@ -42,8 +44,10 @@ CLEANING_S = 3600.0
 """How often what is too old is deleted."""
 COLLECT_AFTER = 10_000
 """Objects made and not freed, after which the garbage collector looks among the youngest."""
-AT_START = ("listen", "health_listen", "admin_listen", "admin_token_file", "state", "handoff", "telemetry")
+AT_START = ("listen", "health_listen", "admin_listen", "admin_token_file", "state", "handoff", "audit", "telemetry")
 """Keys that a reload takes note of and only a restart puts in force."""
+SEED_BYTES = 32
+"""Length of the private key that checkpoints of the audit log are signed with."""
 PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
 """Where the simulated model is said to be while nothing is served."""
 
@@ -104,6 +108,8 @@ class Running(msgspec.Struct, kw_only=True):
     store: sqlite.SqliteStore
     lock: Lock
     """As it lay beside the config when that was last read, taken or not."""
+    audit_log: journal.Journal | None = None
+    """None: none is kept."""
     stale: tuple[str, ...] = ()
     """Why the newest configuration was not taken; empty when it was."""
 
@@ -177,6 +183,8 @@ async def running(options: Options) -> AsyncIterator[Running]:
         work = [_keep_leases(here), _delete_old(here), _reload_on_change(here, options, build, seen)]
         if settings:
             work.append(delivery.deliver(here.store, settings, here.house.clock))
+        if here.audit_log and loaded.config.audit and loaded.config.audit.anchor.url:
+            work.append(_anchor(here.audit_log, loaded.config.audit.anchor.url))
         await stack.enter_async_context(_background(*work))
         yield here
 
@@ -217,13 +225,15 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
             )
         )
     )
+    clock = SystemClock()
+    audit_log = await stack.enter_async_context(_open_audit(loaded, clock.wall_ms()))
     house = House(
         snapshot=snapshot,
-        clock=SystemClock(),
+        clock=clock,
         ids=RandomIds(),
         upstream=await stack.enter_async_context(open_upstream(_upstream_settings(limits))),
         budgets=store,
-        records=store,
+        records=journal.AuditedRecords(store, audit_log) if audit_log else store,
         sessions=store,
         desk=store,
         estimator=LazyEstimator(),
@@ -241,10 +251,12 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
         house=house,
         telemetry=telemetry,
         store=store,
+        audit_log=audit_log,
         lock=await asyncio.to_thread(config.lock_of, loaded),
     )
     _note_candidate(snapshot)
-    await store.recover(house.clock.wall_ms())
+    _note(here, "started", version=await asyncio.to_thread(version, "handrail"))
+    _note_recovered(here, await store.recover(house.clock.wall_ms()))
     await _listen(stack, here)
     return here
 
@@ -257,6 +269,67 @@ async def _off_loop(context: contextlib.AbstractContextManager[T]) -> AsyncItera
         yield value
     finally:
         await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+@contextlib.asynccontextmanager
+async def _open_audit(loaded: config.Loaded, at_ms: int) -> AsyncIterator[journal.Journal | None]:
+    """Yield the audit log if one is to be kept; what is signed last is anchored last."""
+    section = loaded.config.audit
+    if section is None:
+        yield None
+        return
+    settings = await asyncio.to_thread(_log_settings, loaded, section)
+    async with journal.open(settings, required=section.required, at_ms=at_ms) as opened:
+        yield opened
+    if section.anchor.url:
+        await delivery.anchor_once(opened.newest, section.anchor.url)
+
+
+def audit_folder(loaded: config.Loaded) -> Path:
+    """Return where the audit log is, if one is kept."""
+    named = loaded.config.audit.path if loaded.config.audit else ""
+    return loaded.folder / (named or Path(loaded.config.state.path).parent / "audit")
+
+
+def _log_settings(loaded: config.Loaded, section: config.AuditSection) -> journal.LogSettings:
+    """Return where the audit log is and what signs it; raise ConfigError for a key that is none."""
+    folder = loaded.folder
+    path = folder / (section.key_file or Path(loaded.config.state.path).parent / "audit.key")
+    try:
+        seed = bytes.fromhex(_secret_file(path, "audit.key_file"))
+    except ValueError:
+        seed = b""
+    if len(seed) != SEED_BYTES:
+        raise ConfigError([f"audit.key_file: {path} is no private key: it has {SEED_BYTES} bytes in hexadecimal"])
+    return journal.LogSettings(
+        folder=audit_folder(loaded),
+        seed=seed,
+        anchor=folder / section.anchor.path if section.anchor.path else None,
+    )
+
+
+def _anchor(log: journal.Journal, url: str) -> Coroutine[None, None, None]:
+    """Send every newest checkpoint to where it is kept."""
+
+    def tell(failure: str) -> None:
+        log.anchors["url"] = failure
+
+    return delivery.anchor(lambda: log.newest, url, tell)
+
+
+def _note(here: Running, kind: str, **about: Json) -> None:
+    """Put into the audit log what Handrail itself does, and under which configuration."""
+    if here.audit_log:
+        snapshot = here.house.snapshot
+        told = {"revision": snapshot.revision, "policies": snapshot.policies.digest, "prices": snapshot.prices_digest}
+        here.audit_log.note(audit.event(kind, here.house.clock.wall_ms(), {**told, **about}))
+
+
+def _note_recovered(here: Running, exchanges: Sequence[Exchange]) -> None:
+    """Put into the audit log the calls that a process that died left open."""
+    if here.audit_log:
+        for exchange in exchanges:
+            here.audit_log.note(partial(audit.finished, exchange))
 
 
 def _raise_file_limit() -> None:
@@ -327,7 +400,7 @@ async def _listen(stack: contextlib.AsyncExitStack, here: Running) -> None:
         here.admin_token_path,
         lambda: status(here),
         lambda: coverage(here.house.snapshot),
-        desk=here.store,
+        desk=journal.AuditedRulings(here.store, here.audit_log) if here.audit_log else here.store,
         clock=here.house.clock,
         error=_error_reply,
         on_bug=_log_bug,
@@ -364,6 +437,8 @@ def _not_ready(plane: DataPlane, here: Running) -> tuple[str, ...]:
         reasons.append("not accepting calls")
     if here.store.trouble:
         reasons.append(f"records cannot be written: {here.store.trouble}")
+    if here.audit_log and here.audit_log.required and here.audit_log.trouble:
+        reasons.append(f"the audit log cannot be written: {here.audit_log.trouble}")
     return tuple(reasons)
 
 
@@ -414,6 +489,7 @@ def status(here: Running) -> dict[str, Json]:
         "targets": list[Json](sorted(here.house.snapshot.table.targets)),
         "records_pending": here.store.backlog,
         "open_calls": len(here.house.open_holds),
+        "audit": here.audit_log.status() if here.audit_log else None,
     }
     return page
 
@@ -512,7 +588,9 @@ async def _keep_leases(here: Running) -> None:
         now = here.house.clock.wall_ms()
         here.store.heartbeat(sorted(here.house.open_holds), now + int(lease_s * 1000))
         with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
-            for exchange in await here.store.recover(now):
+            closed = await here.store.recover(now)
+            _note_recovered(here, closed)
+            for exchange in closed:
                 here.telemetry.observe(exchange)
 
 
@@ -543,6 +621,7 @@ async def _reload_on_change(
         except ConfigError as error:
             here.stale = tuple(error.problems)
             log("error", "reload_refused", problems=error.problems)
+            _note(here, "reload_refused", problems=len(error.problems))
             return
         waiting = [key for key in AT_START if getattr(loaded.config, key) != getattr(here.loaded.config, key)]
         here.loaded, here.house.snapshot, here.stale = loaded, snapshot, ()
@@ -550,6 +629,7 @@ async def _reload_on_change(
             log("warning", "restart_needed", keys=waiting)
         _note_candidate(snapshot)
         log("info", "reloaded", revision=snapshot.revision)
+        _note(here, "reloaded")
 
     # Also of a config that was refused: it may be cured by another file than its own.
     await watch.watch(lambda: _watched(options, newest), changed, seen=seen, every_s=options.watch_s)

@@ -1,7 +1,8 @@
-"""Owns the way of hand-off packets to the webhook: each is sent until it is taken, and says so by one id.
+"""Owns what is sent to other systems: hand-off packets to a webhook, the audit log's checkpoints to their keeper.
 
-In: the Desk's queue of deliveries. Out: signed POSTs as Standard Webhooks has them (https://www.standardwebhooks.com).
-Never: a packet lost or given up, a redirect followed, or an answer's words kept.
+In: the Desk's queue of deliveries; the newest checkpoint. Out: POSTs: packets signed as Standard Webhooks has them
+(https://www.standardwebhooks.com), each until it is taken, under one id; checkpoints as they are, for they are signed
+themselves. Never: a packet lost or given up, a redirect followed, or an answer's words kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import hashlib
 import hmac
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeAlias
@@ -30,6 +31,8 @@ KEY_BYTES = range(24, 65)
 """Lengths of a signing key that the specification allows."""
 POLL_S = 1.0
 """How often the queue is looked at."""
+ANCHOR_S = 10.0
+"""How long the place where checkpoints are kept may take to answer."""
 BATCH = 8
 """Packets that are on their way at once."""
 FIRST_S, CAP_S = 2.0, 300.0
@@ -111,25 +114,14 @@ class _Door:
     def session(self) -> aiohttp.ClientSession:
         """Return the session, to be entered while packets are sent. Connections are not kept: packets are rare, and one
         that dies on a stale connection is one failure more."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
-        )
+        self._session = _session(self._settings.timeout_s)
         return self._session
 
     async def post(self, handoff: Handoff) -> None:
         """Return when the packet was taken; raise _Failed if it was not."""
         body = body_of(handoff)
         headers = signed(handoff.id, self._clock.wall_ms() // 1000, body, self._key)
-        try:
-            async with self._session.post(
-                self._settings.url, data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                status, retry_after = answer.status, answer.headers.get("retry-after", "")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # Its own words may quote the URL, and a webhook's URL is often a credential.
-            raise _Failed(f"no answer: {type(error).__name__}") from None
+        status, retry_after = await _posted(self._session, self._settings.url, body, headers)
         if status not in range(200, 300):
             raise _Failed(f"HTTP {status}", self._least_s(status, retry_after))
 
@@ -138,6 +130,55 @@ class _Door:
         if status == 429 or status >= 500:
             return min(seconds(retry_after, self._clock.wall_ms()), CAP_S)
         return CAP_S
+
+
+def _session(timeout_s: float) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
+    )
+
+
+async def _posted(session: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str]:
+    """Return the answer's status and what it says of when to ask again; raise _Failed when there is none."""
+    try:
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            return answer.status, answer.headers.get("retry-after", "")
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        # Its own words may quote the URL, and a webhook's URL is often a credential.
+        raise _Failed(f"no answer: {type(error).__name__}") from None
+
+
+async def anchor(
+    newest: Callable[[], str],
+    url: str,
+    tell: Callable[[str], None],
+    *,
+    sleep: Sleep = asyncio.sleep,
+    jitter: Jitter = random.random,
+) -> None:
+    """Send the newest checkpoint whenever there is one that was not taken, for ever; older ones say nothing that it
+    does not. `tell` learns each time why it was not taken, or an empty text."""
+    taken, tries = "", 0
+    while True:
+        note = newest()
+        if note != taken:
+            failure = await anchor_once(note, url)
+            tell(failure)
+            taken, tries = (taken, tries + 1) if failure else (note, 0)
+        await sleep(wait(tries - 1, jitter()) if tries else POLL_S)
+
+
+async def anchor_once(note: str, url: str) -> str:
+    """Send one checkpoint; return why it was not taken, an empty text if it was."""
+    headers = {"content-type": "text/plain; charset=utf-8", "user-agent": "handrail"}
+    async with _session(ANCHOR_S) as session:
+        try:
+            status, _ = await _posted(session, url, note.encode(), headers)
+        except _Failed as failure:
+            return str(failure)
+    return "" if status in range(200, 300) else f"HTTP {status}"
 
 
 def body_of(handoff: Handoff) -> bytes:

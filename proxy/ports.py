@@ -6,7 +6,7 @@ In: nouns. Out: the shapes that doors and plug-ins implement. Never: an implemen
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -118,7 +118,34 @@ class SessionStore(Protocol):
         `conversation.together` does; queued, never awaited."""
 
 
-class Desk(Protocol):
+class AuditLog(Protocol):
+    """The log that shows when it was changed. What writes an entry is given the entry's salt."""
+
+    def note(self, write: Callable[[bytes], dict[str, Json]]) -> None:
+        """Put down an entry; queued, never awaited, never refused."""
+
+    async def ensure(self, write: Callable[[bytes], dict[str, Json]]) -> None:
+        """Put down an entry. Where the log is required, return only when it is on disk, and raise Overloaded when it
+        cannot be."""
+
+
+class Rulings(Protocol):
+    """What humans see of what waits for them, and what they do about it."""
+
+    async def decide(self, held_id: str, state: HeldState, by: str, note: str, at_ms: int) -> Held | None:
+        """Approve or deny a pending action; return it as it stands then, None if there is no such action."""
+
+    async def held(self, state: HeldState | None, limit: int) -> list[Held]:
+        """Return actions, newest first; None: in whatever state."""
+
+    async def handoffs(self, open_only: bool, limit: int) -> list[Handoff]:
+        """Return packets, newest first."""
+
+    async def close_handoff(self, handoff_id: str, by: str, at_ms: int) -> Handoff | None:
+        """Give a conversation back to its agent; return the packet, None if there is no such packet."""
+
+
+class Desk(Rulings, Protocol):
     """What waits for a human: held actions, and conversations that were handed over."""
 
     async def hold(self, held: Held) -> Held:
@@ -128,20 +155,8 @@ class Desk(Protocol):
         """Return the newest action with this key as it stands at this time, EXPIRED included; an approved one is
         taken, and stands as USED from then on: whoever gets it back as APPROVED has it to himself."""
 
-    async def decide(self, held_id: str, state: HeldState, by: str, note: str, at_ms: int) -> Held | None:
-        """Approve or deny a pending action; return it as it stands then, None if there is no such action."""
-
-    async def held(self, state: HeldState | None, limit: int) -> list[Held]:
-        """Return actions, newest first; None: in whatever state."""
-
     async def hand_over(self, handoff: Handoff) -> Handoff:
         """Write the packet and queue its delivery; where the conversation has an open one, return that instead."""
-
-    async def handoffs(self, open_only: bool, limit: int) -> list[Handoff]:
-        """Return packets, newest first."""
-
-    async def close_handoff(self, handoff_id: str, by: str, at_ms: int) -> Handoff | None:
-        """Give a conversation back to its agent; return the packet, None if there is no such packet."""
 
     async def due(self, at_ms: int, limit: int) -> list[Delivery]:
         """Return deliveries whose time has come, oldest first."""

@@ -15,7 +15,19 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from proxy.delivery import BATCH, CAP_S, FIRST_S, DeliverySettings, deliver, seconds, signing_key, wait
+from proxy.delivery import (
+    BATCH,
+    CAP_S,
+    FIRST_S,
+    POLL_S,
+    DeliverySettings,
+    anchor,
+    anchor_once,
+    deliver,
+    seconds,
+    signing_key,
+    wait,
+)
 from proxy.errors import ConfigError, Overloaded
 from proxy.ports import Desk
 from proxy.terms import Delivery, Handoff, Secret
@@ -326,3 +338,73 @@ def test_a_secret_that_no_receiver_could_check_with_is_refused(secret: str) -> N
         DeliverySettings(url="http://127.0.0.1/", secret=Secret(secret))
 
     assert not secret or secret == "whsec_" or secret not in str(refused.value)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        pytest.param(200, "", id="taken"),
+        pytest.param(204, "", id="without a word"),
+        pytest.param(302, "HTTP 302", id="a redirect is not followed"),
+        pytest.param(500, "HTTP 500", id="not taken"),
+    ],
+)
+async def test_a_checkpoint_is_sent_as_it_is(status: int, said: str) -> None:
+    """Its own signature is enough; what the keeper says decides whether it was taken."""
+    took: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        took.append(await request.text())
+        return web.Response(status=status, headers={"location": "/elsewhere"})
+
+    async with _served(take) as url:
+        assert said == await anchor_once("note — one\n", url)
+    assert ["note — one\n"] == took
+
+
+async def test_a_keeper_that_does_not_answer_is_told_without_its_address() -> None:
+    """An address may be a credential."""
+    assert "no answer: ClientConnectorError" == await anchor_once("note", "http://127.0.0.1:1/secret")
+
+
+async def test_the_newest_checkpoint_is_sent_until_it_is_taken() -> None:
+    """An older one that was not taken is not sent once there is a newer; one that was taken is not sent again; after a
+    failure the next waits longer."""
+    newest = iter(["one", "one", "two", "two", "two", "three"])
+    took: list[str] = []
+    told: list[str] = []
+    waited: list[float] = []
+
+    async def take(request: web.Request) -> web.Response:
+        took.append(await request.text())
+        return web.Response(status=503 if len(took) < 3 else 200)
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 6:
+            raise asyncio.CancelledError
+
+    async with _served(take) as url:
+        with pytest.raises(asyncio.CancelledError):
+            await anchor(lambda: next(newest), url, told.append, sleep=sleep, jitter=lambda: 1.0)
+
+    assert ["one", "one", "two", "three"] == took
+    assert ["HTTP 503", "HTTP 503", "", ""] == told
+    assert [FIRST_S, FIRST_S * 2, POLL_S, POLL_S, POLL_S, POLL_S] == waited
+
+
+@asynccontextmanager
+async def _served(take: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    site = web.Application()
+    site.router.add_post("/keep", take)
+    runner = web.AppRunner(site)
+    await runner.setup()
+    listener = web.TCPSite(runner, "127.0.0.1", 0)
+    await listener.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/keep"
+    finally:
+        await runner.cleanup()

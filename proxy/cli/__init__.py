@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from proxy.cli import desk, diff, keys, policies, price, records, replay, serve, testing
+from proxy.cli import audit, desk, diff, keys, policies, price, records, replay, serve, testing
 from proxy.errors import ConfigError
 from proxy.policy import PolicyProblems
 
-COMMANDS = (serve, policies, testing, records, replay, diff, desk, price, keys)
+COMMANDS = (serve, policies, testing, records, replay, diff, desk, audit, price, keys)
 """Each module adds its commands to the parser; a command's `run` returns the exit status."""
 
 EXAMPLES = """examples:
@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   handrail diff --since 24h               say what the candidate would have decided otherwise
   handrail approvals list                 see which actions wait for a human
   handrail escalations list               see which conversations wait for one
+  handrail audit verify                   say whether the audit log is as it was signed
   handrail price gpt-5-mini               say what a model costs
 """
 

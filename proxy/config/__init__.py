@@ -20,7 +20,7 @@ from proxy.config.policies import (
     source_of,
 )
 from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load
-from proxy.config.settings import Config
+from proxy.config.settings import AuditSection, Config
 
 __all__ = [
     "FUNCTIONS",
@@ -28,6 +28,7 @@ __all__ = [
     "OPENAI_URL",
     "POLICY_FILE",
     "TESTS_FILE",
+    "AuditSection",
     "Config",
     "Loaded",
     "build",

@@ -90,6 +90,25 @@ class HandoffSection(_Section, frozen=True, kw_only=True):
     timeout_s: float = 10.0
 
 
+class AnchorSection(_Section, frozen=True, kw_only=True):
+    """Where else the audit log's checkpoints go: out of reach of whoever can change the log."""
+
+    path: str = ""
+    url: str = ""
+
+
+class AuditSection(_Section, frozen=True, kw_only=True):
+    """The log that shows when it was changed."""
+
+    path: str = ""
+    """Its folder; without it, `audit` beside the records."""
+    key_file: str = ""
+    """The private key; without it, `audit.key` beside the records, made at the first start."""
+    anchor: AnchorSection = AnchorSection()
+    required: bool = False
+    """Nothing is sent that is not on disk in this log before."""
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """The whole file, as written, with its defaults."""
 
@@ -112,5 +131,6 @@ class Config(_Section, frozen=True, kw_only=True):
     kill_switch: str = ""
     state: StateSection = StateSection()
     handoff: HandoffSection | None = None
+    audit: AuditSection | None = None
     telemetry: TelemetrySection = TelemetrySection()
     limits: Limits = Limits()

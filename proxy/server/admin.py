@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import web
 
 from proxy.errors import BadRequest, HandrailError, NotFound, Unauthenticated
-from proxy.ports import Clock, Desk
+from proxy.ports import Clock, Rulings
 from proxy.server import intake
 from proxy.server.connection import ErrorBody, Inbound, Room, whole
 from proxy.server.listener import Listener
@@ -84,7 +84,7 @@ class Admin:
         error: ErrorBody,
         on_bug: Callable[[BaseException], None],
         limits: Limits,
-        desk: Desk | None = None,
+        desk: Rulings | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._token_path = token_path
@@ -141,7 +141,7 @@ class Admin:
 class _Humans:
     """What waits for a human, over HTTP."""
 
-    def __init__(self, desk: Desk, clock: Clock) -> None:
+    def __init__(self, desk: Rulings, clock: Clock) -> None:
         self._desk = desk
         self._clock = clock
 

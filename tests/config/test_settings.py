@@ -107,6 +107,11 @@ PROVEN_ELSEWHERE = {
         ("handoff.url", "handoff.secret_file", "handoff.timeout_s"),
         "tests/test_app.py::test_a_packet_reaches_the_webhook",
     ),
+    **dict.fromkeys(
+        ("audit.path", "audit.key_file", "audit.anchor.path"), "tests/e2e/test_audit.py::test_places_can_be_named"
+    ),
+    "audit.anchor.url": "tests/e2e/test_audit.py::test_checkpoints_are_sent_to_where_they_are_kept",
+    "audit.required": "tests/e2e/test_audit.py::test_where_it_is_required_nothing_goes_unlogged",
     "telemetry.otlp_endpoint": "tests/test_app.py::test_spans_are_sent",
     "telemetry.sample": "tests/test_app.py::test_spans_are_sent",
     "telemetry.log_level": "tests/test_app.py::test_log_level",

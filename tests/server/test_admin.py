@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from proxy.ports import Desk
 from proxy.server.admin import MAX_BODY_BYTES, Admin
 from proxy.snapshot import Limits
 from proxy.terms import Handoff, Held, HeldState
@@ -36,7 +35,7 @@ async def admin(folder: Path, token: str | None = TOKEN, *, desk: HumansDesk | N
         error=error_body,
         on_bug=bugs.append,
         limits=Limits(),
-        desk=cast(Desk | None, desk),
+        desk=desk,
         clock=CLOCK,
     )
     address = await served.start("127.0.0.1:0")

@@ -19,6 +19,7 @@ _AFTER = "SELECT seq, body FROM exchanges WHERE seq > ? ORDER BY seq LIMIT ?"
 _BETWEEN = """SELECT started_ms, seq, body FROM exchanges
     WHERE (started_ms, seq) > (?, ?) AND started_ms < ? ORDER BY started_ms, seq LIMIT ?"""
 _FIND = "SELECT body FROM exchanges WHERE id = ?1 UNION ALL SELECT body FROM dispatched WHERE exchange_id = ?1"
+_BODY = "SELECT body FROM exchanges WHERE id = ?"
 _IN_FLIGHT = "SELECT body FROM dispatched"
 _TOTALS = """SELECT scope, window, settled_nanousd, reserved_nanousd, tokens, calls FROM counters
     ORDER BY scope, window"""
@@ -88,6 +89,11 @@ class Reader:
             if exchange and (exchange.id == name or any(decision.id == name for decision in exchange.decisions)):
                 return exchange
         return None
+
+    def body(self, exchange_id: str) -> bytes | None:
+        """Return a finished exchange as it was written, None if there is none."""
+        row = self._connection.execute(_BODY, (exchange_id,)).fetchone()
+        return row[0].encode() if row else None
 
     def kept_of(self, exchange_id: str) -> Kept | None:
         """Return what was kept of a call, None if nothing was."""

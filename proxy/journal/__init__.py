@@ -1,0 +1,41 @@
+"""Owns the audit log on disk: an append-only folder of entries, kept by a thread, read by the command line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from proxy.journal.audited import AuditedRecords, AuditedRulings
+from proxy.journal.folder import CHECKPOINTS, ERASED, erase, key_of, lines, salt_of, text
+from proxy.journal.journal import Journal, Pace
+from proxy.journal.log import Log, LogSettings
+
+__all__ = [
+    "CHECKPOINTS",
+    "ERASED",
+    "AuditedRecords",
+    "AuditedRulings",
+    "Journal",
+    "LogSettings",
+    "Pace",
+    "erase",
+    "key_of",
+    "lines",
+    "open",
+    "salt_of",
+    "text",
+]
+
+
+@asynccontextmanager
+async def open(  # noqa: A001 - as stores are opened
+    settings: LogSettings, *, required: bool, at_ms: int, pace: Pace | None = None
+) -> AsyncIterator[Journal]:
+    """Yield the audit log, writing; leaving signs and anchors all of it. Raise ConfigError for one that was changed."""
+    log = await asyncio.to_thread(Log.open, settings, at_ms)
+    journal = Journal(log, required=required, pace=pace)
+    try:
+        yield journal
+    finally:
+        await asyncio.to_thread(journal.close)

@@ -1,0 +1,93 @@
+"""Owns the names and the reading of an audit log's files, for whoever writes them and whoever checks them.
+
+entries-000000000000.jsonl   one entry a line, named for the first; the next file goes on where one is full
+salts-000000000000.bin       the salt of each of its entries; zeros where it was deleted
+checkpoints                  signed notes, one after the other
+key.pub                      the key they are signed with, as a line
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxy.audit import SALT_BYTES, BadNote, Verifier, verifier
+from proxy.errors import ConfigError
+
+CHECKPOINTS = "checkpoints"
+PUBLIC_KEY = "key.pub"
+LOCK = "lock"
+ERASED = bytes(SALT_BYTES)
+
+
+def segments(folder: Path) -> list[Path]:
+    """Return the files of entries, oldest first."""
+    return sorted(folder.glob("entries-*.jsonl"))
+
+
+def segment(folder: Path, first: int) -> Path:
+    """Return the file of entries that begins with this one."""
+    return folder / f"entries-{first:012d}.jsonl"
+
+
+def first_of(path: Path) -> int:
+    """Return the number of a file's first entry; raise ConfigError for a name that we never gave."""
+    number = path.stem.partition("-")[2]
+    if not (number.isascii() and number.isdecimal()):
+        raise ConfigError([f"{path}: is no file of an audit log"])
+    return int(number)
+
+
+def salts_of(path: Path) -> Path:
+    """Return the file with the salts of a file of entries."""
+    return path.with_name(f"salts-{path.stem.partition('-')[2]}.bin")
+
+
+def lines(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield every entry's line, and where it stands."""
+    for path in segments(folder):
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield f"{path.name}:{number}", line
+
+
+def text(path: Path) -> str:
+    """Return what a file of notes says; nothing if there is none. What is not UTF-8 is no note either."""
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def key_of(folder: Path) -> Verifier:
+    """Return the public key that lies beside a log; raise ConfigError when there is none."""
+    path = folder / PUBLIC_KEY
+    try:
+        return verifier(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            [f"{folder}: there is no audit log; `handrail serve` writes one with `audit: {{}}`"]
+        ) from None
+    except (OSError, BadNote, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: is no public key: {error}"]) from None
+
+
+def salt_of(folder: Path, index: int) -> bytes:
+    """Return the salt of an entry, `ERASED` where there is none any more."""
+    path, place = _place(folder, index)
+    with path.open("rb") as file:
+        file.seek(place)
+        return file.read(SALT_BYTES).ljust(SALT_BYTES, b"\0")
+
+
+def erase(folder: Path, index: int) -> None:
+    """Delete the salt of an entry: nobody can show any more what content it was about. The log stays as it is."""
+    path, place = _place(folder, index)
+    with path.open("rb+") as file:
+        file.seek(place)
+        file.write(ERASED)
+
+
+def _place(folder: Path, index: int) -> tuple[Path, int]:
+    path = [one for one in segments(folder) if first_of(one) <= index][-1]
+    return salts_of(path), (index - first_of(path)) * SALT_BYTES

@@ -1,0 +1,221 @@
+"""Owns the thread that keeps the audit log: it groups what comes, writes, syncs, signs and anchors.
+
+The event loop never waits for a disk: it puts an entry on a queue, and a call that must not go on unlogged awaits word
+from the thread. Nobody is woken for what nobody waits for: the thread looks several times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from proxy.audit import Writer, event
+from proxy.errors import Overloaded
+from proxy.journal.log import Log
+from proxy.terms import Json
+
+POLL_S = 0.05
+CHECKPOINT_ENTRIES = 256
+CHECKPOINT_S = 10.0
+HEARTBEAT_S = 60.0
+"""After so long without an entry there is one that says so: where none is, Handrail did not run."""
+RETRY_S = 1.0
+BATCH = 4096
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How often what happens."""
+
+    poll_s: float = POLL_S
+    checkpoint_entries: int = CHECKPOINT_ENTRIES
+    checkpoint_s: float = CHECKPOINT_S
+    heartbeat_s: float = HEARTBEAT_S
+    retry_s: float = RETRY_S
+    patience_s: float = 5.0
+    """How long a call waits for its entry, at most."""
+    room: int = 10_000
+    """Entries that may wait; what comes on top is counted and not kept."""
+
+
+_Waiter: TypeAlias = "asyncio.Future[None]"
+
+
+class Journal:
+    """The audit log of this process. With `required`, `ensure` raises Overloaded while it cannot be written."""
+
+    def __init__(
+        self, log: Log, *, required: bool = False, pace: Pace | None = None, wall_ms: Callable[[], int] | None = None
+    ) -> None:
+        self.required = required
+        self.trouble = ""
+        """Why it cannot be written, empty while it can."""
+        self.anchors: dict[str, Json] = {}
+        """Of each second place, `path` or `url`, why it has not the newest checkpoint; empty where it has."""
+        self._log = log
+        self._pace = pace or Pace()
+        self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[tuple[Writer, _Waiter | None]] = deque()
+        self._notes: list[Writer] = []
+        """Entries that are still to be written, oldest first."""
+        self._wake = threading.Event()
+        self._closing = False
+        self._refused = self._told = 0
+        """Entries that found no room, and those of them that the log tells of."""
+        self._written_s = self._signed_s = time.monotonic()
+        self._tried_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    # --- for the event loop -----------------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> int:
+        """Return how many entries found no room, and are not yet told of in the log."""
+        return self._refused - self._told
+
+    @property
+    def newest(self) -> str:
+        """Return the newest checkpoint, signed."""
+        return self._log.note
+
+    def note(self, write: Writer) -> None:
+        """Put down an entry; never waits, never raises."""
+        self._put(write, None)
+
+    async def ensure(self, write: Writer) -> None:
+        """Put down an entry. Where the log is required, return only when it is on disk, and raise Overloaded when it
+        cannot be."""
+        if not self.required:
+            self._put(write, None)
+            return
+        waiter = self._loop.create_future()
+        if self.trouble or not self._put(write, waiter):
+            raise refusal()
+        self._wake.set()
+        try:
+            async with asyncio.timeout(self._pace.patience_s):
+                await waiter
+        except TimeoutError:
+            raise refusal() from None
+
+    def status(self) -> dict[str, Json]:
+        """Say how the log is."""
+        return {
+            "log": self._log.origin,
+            "required": self.required,
+            "entries": self._log.size,
+            "signed": self._log.signed,
+            "pending": len(self._queue) + len(self._notes),
+            "lost": self.lost,
+            "trouble": self.trouble,
+            "anchors": dict(self.anchors),
+        }
+
+    def close(self) -> None:
+        """Write what is there, sign and anchor it, and end: call it off the loop."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+        self._log.close()
+
+    def _put(self, write: Writer, waiter: _Waiter | None) -> bool:
+        if len(self._queue) + len(self._notes) >= self._pace.room:
+            self._refused += 1
+            return False
+        self._queue.append((write, waiter))
+        return True
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._wake.wait(self._pace.poll_s)
+                self._wake.clear()
+                self._round()
+            self.note(event("stopped", self._wall_ms(), {}))
+            while self._queue and self._round(last=True):
+                pass
+        finally:
+            self.trouble = self.trouble or ("" if self._closing else "its thread has ended")
+
+    def _round(self, *, last: bool = False) -> bool:
+        """Write what there is; say whether that could be done. Who waits for an entry that was not written is refused
+        and has none; what nobody waits for is kept."""
+        taken = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+        waiters = [waiter for _, waiter in taken if waiter]
+        written = stored = False
+        if last or not self._rests():
+            self._tried_s = time.monotonic()
+            written = self._tries(lambda: self._append([*self._notes, *(write for write, _ in taken)]))
+            stored = written and self._tries(lambda: self._store(sync=bool(waiters), sign=last))
+        self._notes = [] if written else [*self._notes, *(write for write, waiter in taken if waiter is None)]
+        if stored:
+            self.trouble = ""
+        if waiters:
+            self._loop.call_soon_threadsafe(_resolve, waiters, stored)
+        return stored
+
+    def _rests(self) -> bool:
+        return bool(self.trouble) and time.monotonic() - self._tried_s < self._pace.retry_s
+
+    def _tries(self, work: Callable[[], None]) -> bool:
+        try:
+            work()
+        except OSError as error:
+            self.trouble = error.strerror or type(error).__name__
+            return False
+        return True
+
+    def _append(self, writers: list[Writer]) -> None:
+        lost, now_s = self.lost, time.monotonic()
+        if lost:
+            writers.insert(0, event("lost", self._wall_ms(), {"count": lost}))
+        if not writers and now_s - self._written_s >= self._pace.heartbeat_s:
+            writers.append(event("alive", self._wall_ms(), {}))
+        if writers:
+            self._log.append(writers)
+            self._told += lost
+            self._written_s = now_s
+
+    def _store(self, *, sync: bool, sign: bool) -> None:
+        log, now_s = self._log, time.monotonic()
+        if sync:
+            log.sync()
+        log.roll(self._wall_ms())
+        behind = log.size - log.signed
+        if behind >= self._pace.checkpoint_entries or (
+            behind and (sign or now_s - self._signed_s >= self._pace.checkpoint_s)
+        ):
+            log.checkpoint()
+            self._signed_s = now_s
+        self._anchors()
+
+    def _anchors(self) -> None:
+        try:
+            if self._log.anchor():
+                self.anchors["path"] = ""
+        except OSError as error:
+            self.anchors["path"] = error.strerror or type(error).__name__
+
+
+def refusal() -> Overloaded:
+    """Return what a call is told that must not go on unlogged."""
+    return Overloaded(
+        "The audit log cannot be written, and nothing may be sent without it.",
+        code="audit_unavailable",
+        headers={"retry-after": "1"},
+    )
+
+
+def _resolve(waiters: list[_Waiter], stored: bool) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None) if stored else waiter.set_exception(refusal())

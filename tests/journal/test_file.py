@@ -1,0 +1,86 @@
+"""Owns the proof of proxy/journal/file.py: what could not be written whole is not there."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from proxy.journal.file import Appended
+
+
+@contextmanager
+def full_at(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size: the part that fits is written, as on a disk that is full."""
+    was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, was[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, was)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    """An existing file is appended to, and is its owner's alone."""
+    path = tmp_path / "f"
+    for data in (b"one", b"two"):
+        file = Appended(path)
+        file.add(data)
+        file.sync()
+        file.close()
+
+    assert (b"onetwo", 0o600) == (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+
+
+def test_a_full_disk_leaves_no_half(tmp_path: Path) -> None:
+    """Of what did not fit nothing stays, and what comes when there is room again follows what was before."""
+    file = Appended(tmp_path / "f")
+    file.add(b"first")
+
+    with full_at(8), pytest.raises(OSError, match="too large"):
+        file.add(b"second")
+
+    assert (b"first", 5) == ((tmp_path / "f").read_bytes(), file.size)
+    file.add(b"third")
+    assert b"firstthird" == (tmp_path / "f").read_bytes()
+    file.close()
+
+
+def test_it_is_cut_and_filled(tmp_path: Path) -> None:
+    """What is behind a size goes; a shorter file has zeros there."""
+    file = Appended(tmp_path / "f")
+    file.add(b"first")
+    file.cut(3)
+    file.cut(4)
+    file.add(b"x")
+    file.close()
+
+    assert b"fir\0x" == (tmp_path / "f").read_bytes()
+
+
+def test_after_a_failed_sync_nothing_counts(tmp_path: Path) -> None:
+    """A later sync would say that all is well of what the disk never got."""
+    file = Appended(tmp_path / "f")
+    file.add(b"x")
+    number = os.open("/dev/null", os.O_WRONLY)
+    broken = os.dup(file._file)
+    os.dup2(number, file._file)  # What cannot be synced stands for a disk that fails.
+
+    with pytest.raises(OSError, match="Invalid argument"):
+        file.sync()
+
+    os.dup2(broken, file._file)
+    for again in (file.sync, lambda: file.add(b"y")):
+        with pytest.raises(OSError, match="the disk has failed"):
+            again()
+    os.close(number)
+    os.close(broken)
+    file.close()
