@@ -1,9 +1,9 @@
 """Owns the proof by number that no change of an audit log goes unseen: it is changed a thousand times, in seven ways.
 
 Usage: python bench/audit_mutations.py [--mutations 1000] [--seed 1]. Writes one log of several files as Handrail does,
-with an anchor, then changes copies of it: a bit flipped, an entry deleted, inserted or moved, with and without numbering
-the rest anew, its end cut off with the checkpoints that knew of it, and all of it written anew with its own key. Exits 1
-when `examine` finds nothing in one of them, or something in the log as it was.
+with an anchor, then changes copies of it: a bit flipped, an entry deleted, inserted or moved, with and without
+numbering the rest anew, its end cut off with the checkpoints that knew of it, and all of it written anew with its own
+key. Exits 1 when `examine` finds nothing in one of them, or something in the log as it was.
 """
 
 from __future__ import annotations
