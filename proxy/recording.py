@@ -7,7 +7,7 @@ and numbers are stored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -49,6 +49,8 @@ class Draft:
         self.route: Route | None = None
         self.attempts: list[Attempt] = []
         self.decisions: list[Decision] = []
+        self.computed: Collection[str] = ()
+        """The rules whose words are made of what was said."""
         self.texts: dict[str, Decision] = {}
         """What was said in phase chunk of each text of the newest attempt's reply."""
         self.guards: dict[str, GuardResult] = {}
@@ -92,7 +94,7 @@ class Draft:
             status=self.status,
             route=self.route,
             attempts=tuple(self.attempts),
-            decisions=(*self.decisions, *self.texts.values()),
+            decisions=tuple(worded(one, self.computed) for one in (*self.decisions, *self.texts.values())),
             guards=(*self.guards.values(), *missing),
             tool_calls=tuple(name[:LONGEST_NAME] for name in self.tool_calls),
             finish_reason=self.finish_reason[:LONGEST_NAME],
@@ -113,9 +115,25 @@ class Draft:
             trace_id=trace_id,
             span_id=span_id,
             parent_span_id=parent,
-            candidate=tuple(self.candidate),
+            candidate=tuple(worded(decision, self.computed) for decision in self.candidate),
             candidate_digest=self.candidate_digest,
         )
+
+
+def worded(decision: Decision, computed: Collection[str]) -> Decision:
+    """Return a decision as records keep it: of what rules say in the place of what was the names, and no words that a
+    rule computed, for these are made of what was said."""
+    found = [hit for hit in decision.rules if hit.id in computed]
+    if not found and not decision.rewrites and not decision.charges:
+        return decision
+    said = {hit.message for hit in found}
+    return replace(
+        decision,
+        message="" if decision.message in said else decision.message,
+        rules=tuple(replace(hit, message="") if hit in found else hit for hit in decision.rules),
+        charges=tuple(replace(one, limit=replace(one.limit, message="")) for one in decision.charges),
+        rewrites=dict.fromkeys(decision.rewrites),
+    )
 
 
 def total(costs: Iterable[Cost]) -> Cost:

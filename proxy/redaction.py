@@ -80,9 +80,16 @@ class Vault:
         said = json.dumps(texts).encode()
         return hmac.new(self._key, said, hashlib.sha256).hexdigest()[:DIGITS]
 
-    def hide(self, arguments: str) -> str:
-        """Return the arguments of a call in the history with placeholders in the place of the values they stand for."""
-        return _replaced(arguments, {value: mark for mark, value in self.values.items()}, _spellings)
+    def hide(self, text: str) -> str:
+        """Return a text with placeholders in the place of the values they stand for."""
+        return hidden(text, self._marks())
+
+    def hide_arguments(self, arguments: str) -> str:
+        """Return the arguments of a call, which are JSON, with placeholders in the place of the values."""
+        return _replaced(arguments, self._marks(), _spellings)
+
+    def _marks(self) -> dict[str, str]:
+        return {value: mark for mark, value in self.values.items()}
 
 
 class Restorer:

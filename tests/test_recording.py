@@ -3,8 +3,23 @@
 import pytest
 from msgspec.structs import replace
 
-from proxy.recording import NOBODY, Draft, changes, digest, settlements, total
-from proxy.terms import Attempt, Cost, Decision, GuardResult, Phase, Settlement, State, Target, Usage, Verdict
+from proxy.recording import NOBODY, Draft, changes, digest, settlements, total, worded
+from proxy.terms import (
+    Attempt,
+    Charge,
+    Cost,
+    Decision,
+    GuardResult,
+    Limit,
+    Mode,
+    Phase,
+    RuleHit,
+    Settlement,
+    State,
+    Target,
+    Usage,
+    Verdict,
+)
 
 TARGET = Target(alias="a", provider="p", model="m")
 
@@ -30,6 +45,35 @@ def test_a_draft_that_says_nothing_was_left_by_its_client() -> None:
     assert (State.CLIENT_GONE, NOBODY, 30.0, 5) == (
         exchange.state, exchange.caller, exchange.total_ms, exchange.started_ms,
     )  # fmt: skip
+
+
+def test_no_computed_words_are_on_record() -> None:
+    """Of a rule whose words are made of what was said none are kept, of others all; of rewrites the names."""
+    hits = tuple(
+        RuleHit(id=name, action=Verdict.DENY, mode=Mode.ENFORCE, message=f"words of {name}")
+        for name in ("made", "fixed")
+    )
+    limit = Limit(rule="made", scope="s", window="w", cap_nanousd=1, message="words of made")
+    charge = Charge(total="p/usd", amount_nano=1, limit=limit, told=("s", "w"))
+    decision = Decision(
+        id="d",
+        phase=Phase.TOOL_CALL,
+        verdict=Verdict.DENY,
+        rules=hits,
+        message="words of made",
+        rewrites={"to": "ann"},
+        charges=(charge,),
+    )
+
+    kept = worded(decision, {"made"})
+
+    assert ("", ["", "words of fixed"], {"to": None}) == (
+        kept.message,
+        [hit.message for hit in kept.rules],
+        kept.rewrites,
+    )
+    assert [""] == [charge.limit.message for charge in kept.charges]
+    assert "words of fixed" == worded(replace(decision, message="words of fixed"), {"made"}).message
 
 
 def test_a_guard_that_did_not_run_is_named() -> None:

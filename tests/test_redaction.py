@@ -82,7 +82,7 @@ def test_values_are_hidden_in_arguments_of_the_history() -> None:
     """A value that came back to the agent does not go to the provider with the next turn."""
     vault, (placeholder,) = vault_of(span(How.TOKENIZE, 22, 27, "name"))
 
-    assert f'{{"name":"{placeholder}"}}' == vault.hide(json.dumps({"name": '"Ann"'}, separators=(",", ":")))
+    assert f'{{"name":"{placeholder}"}}' == vault.hide_arguments(json.dumps({"name": '"Ann"'}, separators=(",", ":")))
 
 
 def test_a_value_that_is_part_of_another_hides_no_half_of_it() -> None:
@@ -90,7 +90,7 @@ def test_a_value_that_is_part_of_another_hides_no_half_of_it() -> None:
     text = f"{MAIL} jo{MAIL}"
     vault, (_, longer) = vault_of(span(How.TOKENIZE, 0, 15), span(How.TOKENIZE, 16, 33), text=text)
 
-    assert f'{{"to":"{longer}"}}' == vault.hide(f'{{"to":"jo{MAIL}"}}')
+    assert f'{{"to":"{longer}"}}' == vault.hide_arguments(f'{{"to":"jo{MAIL}"}}')
 
 
 @pytest.mark.parametrize("ascii_only", [True, False], ids=["escaped", "as it is"])
@@ -98,7 +98,7 @@ def test_values_are_hidden_however_json_spells_them(ascii_only: bool) -> None:
     """Many encoders write letters beyond ASCII as escapes."""
     vault, (placeholder,) = vault_of(span(How.TOKENIZE, 0, 4, "name"), text="José")
 
-    assert json.dumps({"n": placeholder}) == vault.hide(json.dumps({"n": "José"}, ensure_ascii=ascii_only))
+    assert json.dumps({"n": placeholder}) == vault.hide_arguments(json.dumps({"n": "José"}, ensure_ascii=ascii_only))
 
 
 @pytest.mark.parametrize("field", ["text", "reasoning", "refusal", "arguments"])

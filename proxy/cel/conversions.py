@@ -41,7 +41,7 @@ _BOOLS = {
 
 def unreadable(kind: str, text: str) -> CelError:
     """Make the error for text that a conversion does not understand; long text is cut."""
-    return CelError("invalid_argument", f"cannot read {text[:40]!r} as {kind}")
+    return CelError("invalid_argument", f"cannot read this as {kind}", text)
 
 
 def _read_int(text: str) -> int:

@@ -16,11 +16,13 @@ UNREADABLE = "unreadable"
 
 
 class CelError(Exception):
-    """End an evaluation without a value; `kind` is stable for programs, the text is for people."""
+    """End an evaluation without a value; `kind` is stable for programs, the text is for people. Data that it is about
+    is given as `about`: it stands in the whole text, and not in `message`, which may be kept."""
 
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, kind: str, message: str, about: object = None) -> None:
+        super().__init__(message if about is None else f"{message}: {about!r:.60}")
         self.kind = kind
+        self.message = message
 
 
 class Budget:
@@ -49,4 +51,4 @@ def as_cel_error(error: Exception) -> CelError:
         return error
     if isinstance(error, (RecursionError, MemoryError)):
         return CelError("budget", f"the evaluation ran out of room ({type(error).__name__})")
-    return CelError("type", f"{type(error).__name__}: {error}")
+    return CelError("type", type(error).__name__, str(error))

@@ -72,13 +72,13 @@ def _integer(text: str) -> int:
     number = int(text) if len(text) < 30 else INT_MAX + 1
     if INT_MIN <= number <= INT_MAX:
         return number
-    raise ValueError(f"{text[:40]} does not fit an int")
+    raise ValueError("a number does not fit an int")
 
 
 def _float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{text[:40]} does not fit a double")
+        raise ValueError("a number does not fit a double")
     return number
 
 

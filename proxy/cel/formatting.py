@@ -32,7 +32,7 @@ def _format(budget: Budget, template: Any, values: Any) -> str:
             return "%"
         write = _CLAUSES.get(match[2])
         if write is None:
-            raise CelError("invalid_argument", f"format() does not know the clause {match.group()!r}")
+            raise CelError("invalid_argument", "format() does not know this clause", match.group())
         decimals = int(match[1] or "6")
         if decimals > _MOST_DECIMALS:
             raise CelError("invalid_argument", f"format() writes at most {_MOST_DECIMALS} decimals")

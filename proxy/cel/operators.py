@@ -248,7 +248,7 @@ def index(budget: Budget, value: Any, key: Any) -> object:
         found, item = _lookup(budget, value, key)
         if found:
             return item
-        raise CelError("no_such_key", f"no such key: {key!r}")
+        raise CelError("no_such_key", "no such key", key)
     if FIELDS[type(value)] is not None and kind_of(key) == "string":
         return select(value, key)
     raise no_overload("[]", kind, kind_of(key))
@@ -258,7 +258,7 @@ def _item(value: Any, key: Any) -> object:
     if kind_of(key) not in _NUMBERS:
         raise no_overload("[]", "list", kind_of(key))
     if not 0 <= key < len(value) or key != int(key):
-        raise CelError("index_out_of_range", f"no element {key!r} in a list of {len(value)}")
+        raise CelError("index_out_of_range", f"no such element in a list of {len(value)}", key)
     return value[int(key)]
 
 
@@ -299,7 +299,7 @@ def new_map(entries: tuple[tuple[Any, object], ...]) -> dict[object, object]:
         if kind_of(key) not in ("bool", "int", "uint", "string"):
             raise CelError("type", f"a map key cannot be a {kind_of(key)}")
         if key in result:
-            raise CelError("duplicate_key", f"the map has the key {key!r} twice")
+            raise CelError("duplicate_key", "the map has a key twice", key)
         result[key] = value
     return result
 

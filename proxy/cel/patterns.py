@@ -34,7 +34,7 @@ class Pattern:
         except re2.error as error:
             detail = error.args[0]
             message = detail.decode(errors="replace") if isinstance(detail, bytes) else detail
-            raise CelError("invalid_argument", f"bad regular expression: {message}") from None
+            raise CelError("invalid_argument", "bad regular expression", message) from None
         # The engine itself: its wrapper's `search` makes a generator, a match and its groups, and nobody asks for them.
         self._match = compiled._regexp.Match
         self._units, self._characters = automata.price(regexp, compiled.programsize)

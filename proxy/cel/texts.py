@@ -121,7 +121,7 @@ def _host(written: str) -> str:
     except UnicodeError:
         host = ""
     if len(host) > 253 or not _HOST.fullmatch(host):
-        raise CelError("invalid_argument", f"cannot read {written[:40]!r} as a host")
+        raise CelError("invalid_argument", "cannot read this as a host", written)
     return host
 
 

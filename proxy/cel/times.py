@@ -27,7 +27,7 @@ _ZONE = re.compile(r"[A-Za-z0-9_+\-]{1,40}(?:/[A-Za-z0-9_+\-]{1,40}){0,2}")
 def parse_duration(text: str) -> Duration:
     """Read Go's duration syntax: "1h30m", "-1.5s", "0"."""
     if len(text) > 200 or not _DURATION.fullmatch(text):
-        raise CelError("invalid_argument", f"cannot read {text[:40]!r} as a duration, such as '1h30m' or '2.5s'")
+        raise CelError("invalid_argument", "cannot read this as a duration, such as '1h30m' or '2.5s'", text)
     nanos = sum(_part(*match.groups("")) for match in _PARTS.finditer(text))
     return duration(-nanos if text[0] == "-" else nanos)
 
@@ -56,14 +56,14 @@ def parse_timestamp(text: str) -> Timestamp:
     """Read RFC 3339 with up to nine decimals."""
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
-        raise CelError("invalid_argument", f"cannot read {text[:40]!r} as an RFC 3339 timestamp")
+        raise CelError("invalid_argument", "cannot read this as an RFC 3339 timestamp", text)
     fraction, sign, hours, minutes = match.group(7, 8, 9, 10)
     try:
         year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
         local = datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC)
         offset = _offset(sign, hours, minutes) if sign else datetime.timedelta()
     except ValueError as error:
-        raise CelError("invalid_argument", f"{text!r} is not a date and time: {error}") from None
+        raise CelError("invalid_argument", f"this is not a date and time ({error})", text) from None
     nanos = Timestamp.from_datetime(local).nanos + int((fraction or "").ljust(9, "0"))
     return timestamp(nanos - int(offset.total_seconds()) * NANOS)
 
@@ -95,7 +95,7 @@ def zone(name: object) -> datetime.tzinfo:
             return zoneinfo.ZoneInfo(name)
     except (LookupError, ValueError, OSError):
         pass
-    raise CelError("invalid_argument", f"unknown time zone {name[:40]!r}")
+    raise CelError("invalid_argument", "unknown time zone", name)
 
 
 _Reader = Callable[[datetime.datetime], int]

@@ -28,7 +28,7 @@ def _from(least: int, most: int) -> Callable[[int], int]:
     def convert(value: int) -> int:
         if least <= value <= most:
             return value
-        raise CelError("overflow", f"{value!r} is not from {least} to {most}")
+        raise CelError("overflow", f"the number is not from {least} to {most}", value)
 
     return convert
 

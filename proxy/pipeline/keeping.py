@@ -118,7 +118,16 @@ class _Marks:
             tool=facts.tool and self._call(facts.tool),
             response=facts.response and self._once(facts.response, self._reply),
         )
-        return Checked(facts=clean, decision=replace(decision, rewrites=dict.fromkeys(decision.rewrites)))
+        return Checked(facts=clean, decision=self._decision(decision))
+
+    def _decision(self, decision: Decision) -> Decision:
+        return replace(
+            decision,
+            message=self._text(decision.message),
+            rules=tuple(replace(hit, message=self._text(hit.message)) for hit in decision.rules),
+            charges=tuple(replace(one, limit=replace(one.limit, message="")) for one in decision.charges),
+            rewrites=dict.fromkeys(decision.rewrites),
+        )
 
     def _once(self, value: T, make: Callable[[T], T]) -> T:
         if id(value) not in self._made:

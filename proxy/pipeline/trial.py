@@ -56,5 +56,4 @@ class Trial:
 
 
 def _other(check: Checked, decision: Decision) -> Sequence[Decision]:
-    # As in any record: what is said instead of what was is named, and not kept.
-    return [replace(decision, rewrites=dict.fromkeys(decision.rewrites))] if differ(check.decision, decision) else []
+    return [decision] if differ(check.decision, decision) else []

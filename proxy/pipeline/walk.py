@@ -121,6 +121,7 @@ class Walk:
         draft.input_digest = recording.digest(raw.body)
         self.policies = self.policies.narrow(caller.agent, request.model, caller.tenant)
         self._try(self.snapshot.candidate, caller)
+        draft.computed = self._read(lambda policies: policies.computed)
         self.history = conversation.History(caller, request.messages)
         draft.session = await self._session()
         self.facts = Facts(
@@ -207,8 +208,7 @@ class Walk:
         phase = decision.phase
         self.checks.append(Checked(facts=facts, decision=decision))
         if self.policies.has(phase):
-            # What is said instead of what was is content: a record names it, and keeps none of it.
-            self.draft.decisions.append(replace(decision, rewrites=dict.fromkeys(decision.rewrites)))
+            self.draft.decisions.append(decision)
         if decision.labels:
             labels = self.notes.label(decision.labels)
             self.facts = replace(self.facts, labels=labels, caller=self._leveled(labels))
@@ -312,7 +312,7 @@ class Walk:
             self.covers[number] = apart(covers)
         if self.covers:
             calls = [(n, i, call) for n, message in enumerate(messages) for i, call in enumerate(message.tool_calls)]
-            hidden = {(n, i): self.vault.hide(call.arguments) for n, i, call in calls}
+            hidden = {(n, i): self.vault.hide_arguments(call.arguments) for n, i, call in calls}
             changed = {(n, i): hidden[n, i] for n, i, call in calls if hidden[n, i] != call.arguments}
             self.request = self.dialect.with_texts(self.request, self.covers, changed)
             self.books.take(self.request)
@@ -457,38 +457,42 @@ class Walk:
         for call in reply.tool_calls:
             facts = replace(self.facts, tool=call, response=reply, totals=self.quotas.totals)
             decision = await self.check(Phase.TOOL_CALL, subject=f"{reply.choice}.{call.index}", facts=facts)
+            # Humans approve what leaves: with what rules say in it, and without what they take out.
+            leaving = replace(call, arguments=passage.arguments(decision, call))
             if decision.escalation:
                 await self._hand_over(decision, facts)
             else:
-                decision = await self._let_through(decision, call)
+                decision = await self._let_through(decision, leaving)
             if decision.verdict in WITHHELD:
                 drop[reply.choice, call.index] = decision.message
                 said = said or decision.message
                 if decision.verdict is Verdict.DENY and decision.on_deny is OnDeny.EXPLAIN:
                     told[call.id] = decision.message
                 continue
-            arguments = passage.arguments(decision, call)
-            if arguments != call.arguments:
-                covers[reply.choice, ARGUMENTS, call.index] = [Cover(start=0, end=ENDLESS, text=arguments)]
-            kept.append(replace(call, arguments=arguments))
+            if leaving != call:
+                covers[reply.choice, ARGUMENTS, call.index] = [Cover(start=0, end=ENDLESS, text=leaving.arguments)]
+            kept.append(leaving)
         self.facts = replace(self.facts, totals=self.quotas.totals)
         if told and len(told) == len(reply.tool_calls):
-            self._explain(reply, told)
+            self._explain(passage, reply, told)
         if len(kept) == len(reply.tool_calls):
             return replace(reply, tool_calls=tuple(kept))
         if kept:
             return replace(reply, tool_calls=tuple(kept))
         return replace(reply, tool_calls=(), finish_reason="stop", text=reply.text + said)
 
-    def _explain(self, reply: Reply, told: Mapping[str, str]) -> None:
+    def _explain(self, passage: Passage, reply: Reply, told: Mapping[str, str]) -> None:
         """Tell the model why its calls were denied, and let it answer once more: what it says then is the reply. Where
         that cannot be done, or was done before, the denial is said as any other."""
-        if self.explained or self.begun or self.request.choices > 1:
+        if self.explained or self.begun or len(passage.gate.heard()) > 1:
             return
         # The provider gets back what it said: placeholders, not the values that were put in their place.
-        calls = (replace(call, arguments=self.vault.hide(call.arguments)) for call in reply.tool_calls)
-        hidden = replace(reply, text=self.vault.hide(reply.text), tool_calls=tuple(calls))
-        results = {call_id: f"This call was not carried out. {message}" for call_id, message in told.items()}
+        vault = self.vault
+        calls = (replace(call, arguments=vault.hide_arguments(call.arguments)) for call in reply.tool_calls)
+        hidden = replace(reply, text=vault.hide(reply.text), tool_calls=tuple(calls))
+        results = {
+            call_id: f"This call was not carried out. {vault.hide(message)}" for call_id, message in told.items()
+        }
         if request := self.dialect.with_turn(self.request, hidden, results):
             self.request, self.explained, self.asks_again = request, True, True
             self.books.take(request)
@@ -592,8 +596,8 @@ class Walk:
         if self.entered and self._asks(Phase.POST):
             last = self.decide(Phase.POST, replace(self.facts, outcome=recording.outcome(exchange)))
             if self.trial and self.draft.candidate_digest:
-                self.draft.candidate += self.trial.other(self.checks[-1], self.checks[-1].facts)
-                exchange = replace(exchange, candidate=tuple(self.draft.candidate))
+                others = self.trial.other(self.checks[-1], self.checks[-1].facts)
+                exchange = replace(exchange, candidate=(*exchange.candidate, *others))
             if self.policies.has(Phase.POST):
                 exchange = replace(exchange, decisions=(*exchange.decisions, last))
         if self.draft.caller.principal:

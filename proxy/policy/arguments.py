@@ -49,7 +49,7 @@ def parse_object(text: str, budget: cel.Budget) -> dict[str, object]:
     try:
         value = _plainly(parse(text, budget), "\\u0000" in text, budget)
     except cel.CelError as error:
-        raise _unreadable(str(error), error.kind) from None
+        raise _unreadable(error.message, error.kind) from None
     except RecursionError:
         raise _unreadable("the arguments are nested too deeply", "budget") from None
     if isinstance(value, dict):
@@ -93,7 +93,9 @@ class _Object(dict[str, object]):
         wanted = key.casefold() if isinstance(key, str) else key
         for written in self:
             if written.casefold() == wanted:
-                raise _unreadable(f"the arguments have the key {written!r}: tools differ in whether it is {key!r}")
+                raise _unreadable(
+                    f"the arguments have {key!r} in other letters: tools differ in whether it is that key"
+                )
         return False
 
 

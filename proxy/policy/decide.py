@@ -99,6 +99,8 @@ class PolicySet:
         headers = {path[2] for paths in self._reads.values() for path in paths if path[:2] == ("request", "headers")}
         self.visible_headers = frozenset(headers)
         """Lower-cased names of the request headers that rules read; Facts.headers needs no others."""
+        self.computed = frozenset(check.rule.id for check in checks if check.message)
+        """The rules whose words are made of what was said: records keep none of them."""
         self.records = any(Obligation.RECORD in check.rule.obligations for check in checks)
         """Some rule may ask to keep what was known along a call, so all of that has to be known."""
         reads = {name: ("spend", _SPENT.get(name, name)) for name in Spend.__struct_fields__}

@@ -74,6 +74,6 @@ def in_units(nano: int) -> str:
 def amount(value: object) -> int:
     """Return what a call adds, in billionths and rounded up; raise CelError if it is no amount."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
-        raise cel.CelError("invalid_argument", f"a call adds a number from 0 to {MOST}, not {value!r:.60}")
+        raise cel.CelError("invalid_argument", f"a call adds a number from 0 to {MOST}", value)
     exact = Decimal(repr(value) if isinstance(value, float) else int(value))
     return int((exact * NANO).to_integral_value(ROUND_CEILING))

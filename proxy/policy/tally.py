@@ -73,7 +73,7 @@ class Tally:
             mode=rule.mode,
             severity=rule.severity,
             message=message,
-            error=str(error or ""),
+            error=error.message if error else "",
         )
         self._hits.append(hit)
         after = rule.phase is Phase.RESPONSE and not rule.hold and verdict in WITHHOLDING

@@ -24,6 +24,13 @@ def test_a_budget_is_charged_until_it_is_used_up() -> None:
     assert (0 - 1, "budget") == (budget.left, caught.value.kind)
 
 
+def test_data_is_no_part_of_what_may_be_kept() -> None:
+    """The whole text names the value that could not be used, shortened; the message that records keep does not."""
+    error = cel.CelError("no_such_key", "no such key", "ann@example.org" + "x" * 99)
+
+    assert ("no such key", True, 73) == (error.message, "ann@example.org" in str(error), len(str(error)))
+
+
 def test_an_overload_error_names_what_was_given() -> None:
     """The message of a wrong operand says which kinds came."""
     assert "+ does not take (int, string)" == str(no_overload("+", "int", "string"))

@@ -54,7 +54,7 @@ def test_patterns_that_fail(expression: str, kind: str) -> None:
 
 def test_a_constant_pattern_is_refused_at_load() -> None:
     """The author of a rule hears of a bad pattern before any traffic does."""
-    assert "1:13: bad regular expression: missing ]: [a" == rejection("'a'.matches('[a')")
+    assert "1:13: bad regular expression: 'missing ]: [a'" == rejection("'a'.matches('[a')")
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,10 @@ def test_variables_need_only_answer_in() -> None:
         pytest.param("x.contains()", "1:3: 'contains' takes 1 argument", id="a receiver is not counted"),
         pytest.param("x.replace('a')", "1:3: 'replace' takes 2 to 3 arguments", id="a range"),
         pytest.param("math.bitAnd(1, 2, 3)", "1:6: 'math.bitAnd' takes 2 arguments", id="too many arguments"),
-        pytest.param("x.matches('(')", "1:11: bad regular expression: missing ): (", id="a constant pattern"),
+        pytest.param("x.matches('(')", "1:11: bad regular expression: 'missing ): ('", id="a constant pattern"),
         pytest.param(
             "duration('1 hour')",
-            "1:10: cannot read '1 hour' as a duration, such as '1h30m' or '2.5s'",
+            "1:10: cannot read this as a duration, such as '1h30m' or '2.5s': '1 hour'",
             id="a constant duration",
         ),
         pytest.param("T{a: 1}", "1:2: messages cannot be built here; a map literal is {'key': value}", id="a message"),

@@ -36,10 +36,34 @@ WAITS = (
 HANDS_OVER = POLICY + "  escalation: [{id: e, when: 'true', to: tier2, message: One moment.}]"
 
 
+SAYS = (
+    POLICY
+    + """
+  data: [{id: out, direction: tool_args, kinds: [email], action: mask}]
+  rules: [{id: w, phase: tool_call, when: 'true', action: rewrite, rewrite: {n: '5'}}]
+  actions: [{id: r, tools: [refund], when: 'true', action: require_approval, approval: {wait: 5s}}]
+"""
+)
+
+
 async def house_of(policy: str, tmp_path: Path, *scripts: Script) -> Walked:
     """Make a house with one policy."""
     snapshot = await asyncio.to_thread(compiled, CONFIG, policy, tmp_path)
     return Walked(*scripts, snapshot=snapshot)
+
+
+async def test_what_leaves_is_what_is_approved(tmp_path: Path) -> None:
+    """Who approves reads the arguments as rules rewrite them, without what rules take out, and the agent gets these."""
+    reply = REFUND.replace(b'"{}"', b'"{\\"n\\": 900, \\"to\\": \\"ann@example.org\\"}"')
+    house = await house_of(SAYS, tmp_path, Script(chunks=(reply,)))
+    house.meanwhile = lambda: house.decide(HeldState.APPROVED)
+
+    outcome = await house.call(ASK)
+
+    (held,) = await house.store.held(None, 9)
+    assert '{"n":5,"to":"[EMAIL]"}' == held.arguments
+    assert held.arguments.replace('"', '\\"').encode() in outcome.body
+    assert {"n": None} == house.seen[0].decisions[-1].rewrites
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,21 @@ async def test_what_rules_take_out_is_not_kept(tmp_path: Path, action: str, end:
     assert b"[EMAIL" in packed(found)
 
 
+async def test_what_rules_say_of_what_they_take_out_is_not_kept(tmp_path: Path) -> None:
+    """Where a rule's words name a value that was taken out, what is kept has the mark."""
+    spec = (
+        "  data:\n  - {id: mail, direction: in, kinds: [email], action: mask}\n  rules:\n"
+        "  - {id: no, phase: request, when: 'true', action: deny, messageExpression: '\"No, \" + request.user_text', "
+        "obligations: [record]}\n"
+    )
+
+    found = await kept(tmp_path, spec)
+
+    assert found
+    assert MAIL.encode() not in packed(found)
+    assert "No, I am [EMAIL]" == found.checks[0].decision.message
+
+
 async def test_what_replies_lose_is_not_kept(tmp_path: Path) -> None:
     """What is taken out of a tool's result, of a reply or of its steps is not kept either."""
     spec = (

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -274,6 +275,67 @@ async def test_guards_read_what_their_phase_is_about(tmp_path: Path) -> None:
 
     check_books(walked, State.COMPLETE, [State.COMPLETE])
     assert ["Hi", '{"a": 1}', "Let me see."] == guard.texts
+
+
+SPEAKS = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  data: [{id: mail, direction: in, kinds: [email], action: tokenize}]
+  actions: [{id: n, tools: [refund], totals: {usd: {value: tool.args.to, limit: 5}}}]
+  rules:
+    - {id: no, phase: tool_call, when: 'true', action: deny, onDeny: explain, messageExpression: '"No " + tool.args.to'}
+    - {id: key, phase: response, when: '{"a": true}[request.user_text]', action: annotate, annotations: {a: b}}
+"""
+
+
+def asks(*choices: int) -> Script:
+    """Script a reply in which each of these choices calls for a refund to the first placeholder of the request."""
+    call = {"id": "c1", "type": "function", "function": {"name": "refund", "arguments": '{"to": "ECHO"}'}}
+    said = [
+        {
+            "index": n,
+            "finish_reason": "tool_calls",
+            "message": {"role": "assistant", "content": "", "tool_calls": [call]},
+        }
+        for n in choices
+    ]
+    return Script(
+        chunks=(json.dumps({"id": "c", "model": "large", "choices": said}).encode(),), echo=r"\[EMAIL_[0-9A-F]{8}\]"
+    )
+
+
+async def mailed(tmp_path: Path, *scripts: Script) -> Walked:
+    """Walk one call whose values rules speak of."""
+    walked = Walked(*scripts, snapshot=await asyncio.to_thread(compiled, CONFIG, SPEAKS, tmp_path))
+    tool = {"type": "function", "function": {"name": "refund", "parameters": {"type": "object"}}}
+    await walked.call({**ASK, "messages": [{"role": "user", "content": "ann@example.org"}], "tools": [tool]})
+    return walked
+
+
+async def test_a_model_is_told_of_a_call_without_its_values(tmp_path: Path) -> None:
+    """What a rule says of a call goes back to the provider with placeholders, as the request did."""
+    walked = await mailed(tmp_path, asks(0), asks())
+
+    assert [False, False] == [b"ann@example.org" in call.body for call in walked.upstream.sent]
+
+
+async def test_records_keep_nothing_that_rules_compute(tmp_path: Path) -> None:
+    """Neither what a rule says of a value nor the error that a value has led to puts it on record."""
+    walked = await mailed(tmp_path, asks(0), asks(0))
+
+    assert b"ann@example.org" not in msgspec.json.encode(walked.seen[0])
+    assert {"no such key", "a call adds a number from 0 to 1000000000"} == {
+        hit.error for decision in walked.seen[0].decisions for hit in decision.rules if hit.error
+    }
+
+
+async def test_a_model_is_not_told_of_one_of_several_choices(tmp_path: Path) -> None:
+    """Where the provider gives more choices than were asked for, none of them is taken back to be said anew."""
+    walked = await mailed(tmp_path, asks(0, 1))
+
+    assert 1 == len(walked.upstream.sent)
 
 
 async def test_a_reply_without_choices_passes() -> None:
