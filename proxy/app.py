@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -423,7 +424,12 @@ def _naming(key: str, address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError([f"{key}: cannot listen on {address}: {os.strerror(error.errno or 0)}"]) from error
+        way = (
+            f" (is another Handrail running? stop it, or set another `{key}`)"
+            if error.errno == errno.EADDRINUSE
+            else ""
+        )
+        raise ConfigError([f"{key}: cannot listen on {address}: {os.strerror(error.errno or 0)}{way}"]) from error
 
 
 def _bound(key: str, address: str, start: Callable[[], str]) -> str:

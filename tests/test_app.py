@@ -164,7 +164,8 @@ async def test_a_port_in_use_names_its_key(key: str, folder: Path) -> None:
             pass
     server.close()
 
-    assert [f"{key}: cannot listen on {address}: Address already in use"] == caught.value.problems
+    way = f"(is another Handrail running? stop it, or set another `{key}`)"
+    assert [f"{key}: cannot listen on {address}: Address already in use {way}"] == caught.value.problems
 
 
 async def test_admin_token_file(folder: Path) -> None:

@@ -20,6 +20,9 @@ from .lexer import reject, tokenize
 from .literals import READERS
 from .nodes import Call, Choice, Index, ListOf, Literal, Logic, MapOf, Message, Name, Node, Operation, Select
 
+OURS = {"and": "&&", "or": "||", "is": "=="}
+"""What people write who come from other languages, and what CEL says instead."""
+
 
 def parse(source: str) -> Node:
     """Return the tree of an expression, or raise CelSyntaxError where it stops making sense."""
@@ -29,7 +32,9 @@ def parse(source: str) -> Node:
         token = error.token
         if token.type == "$END":
             raise reject(source, len(source), "the expression ends too early") from None
-        raise reject(source, token.start_pos or 0, f"unexpected '{token}'") from None
+        ours = OURS.get(str(token).lower())
+        meant = f"; CEL writes {ours}" if ours else ""
+        raise reject(source, token.start_pos or 0, f"unexpected '{token}'{meant}") from None
     except _Rejected as error:
         raise reject(source, error.offset, error.message) from None
 

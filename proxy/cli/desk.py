@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from proxy import app
+from proxy.cli import configuration
 from proxy.cli.paint import clean, paint, rows
 from proxy.errors import ConfigError
 from proxy.terms import Handoff, Held, HeldState, Tried
@@ -65,7 +66,7 @@ def _verb(
     verbs: _SubParsersAction[argparse.ArgumentParser], name: str, words: str, run: object
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
-    parser.add_argument("--config", type=Path, help="the configuration of the Handrail that runs")
+    configuration.add(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)
     return parser
@@ -244,7 +245,9 @@ class _Admin:
             token = self._token_path.read_text(encoding="ascii").strip()
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it is no token"
-            raise ConfigError([f"{self._token_path}: the admin token cannot be read: {why}"]) from None
+            raise ConfigError(
+                [f"{self._token_path}: the admin token cannot be read: {why}; `handrail serve` makes it when it starts"]
+            ) from None
         if not token.isprintable():
             raise ConfigError([f"{self._token_path}: the admin token cannot be read: it is no token"])
         return token

@@ -109,7 +109,8 @@ def _words(found: Differences) -> str:
     ]
     for row in found.rows:
         change = f"{row.was} → {paint(row.would, 'yellow')}" if row.was is not row.would else str(row.was)
-        lines.append(f"{paint(f'{row.count} times', 'bold')}  {row.phase}: {change}")
+        times = f"{row.count} time{'s' * (row.count != 1)}"
+        lines.append(f"{paint(times, 'bold')}  {row.phase}: {change}")
         told = {"by": row.rule or "no rule", "was by": row.instead_of or "no rule", "such as": " ".join(row.examples)}
         lines.append(rows(told.items()))
     return "\n".join(lines)

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = commands.add_parser("keys", help="make a key for auth.keys_file", description=__doc__)
+    parser = commands.add_parser(
+        "keys",
+        help="make a key for auth.keys_file",
+        description="Make a key: print it once, and its entry for the file that `auth.keys_file` names.",
+    )
     parser.add_argument("name", help="who will use it; appears in records as the principal")
     parser.set_defaults(run=run)
 

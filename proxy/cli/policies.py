@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proxy import accounting, app, config, policy
+from proxy.cli import configuration
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
 from proxy.terms import Mode, Phase
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-
-DEFAULT_CONFIG = Path("handrail.yaml")
 
 
 def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,7 +29,7 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="say everything that is wrong with a configuration and its policies",
         description="Load a configuration and its policies as `serve` would, without serving.",
     )
-    check.add_argument("--config", type=Path, help=f"default: {DEFAULT_CONFIG} if there is one, else the defaults")
+    configuration.add(check)
     check.add_argument("--rules", action="store_true", help="print every rule in its lowered form")
     check.add_argument("--lock", action="store_true", help="also note in policies.lock what each version now says")
     check.set_defaults(run=run_check)
@@ -38,9 +37,8 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run_check(chosen: argparse.Namespace) -> int:
     """Load everything and say what was loaded."""
-    path = chosen.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
     environment = dict(os.environ)
-    loaded = app.read_config(app.Options(path=path, environment=environment))
+    loaded = app.read_config(app.Options(path=chosen.config, environment=environment))
     snapshot = config.build(loaded, environment, simulated_url=app.PLACEHOLDER_URL, prices=accounting.price_table())
     if snapshot.candidate_problems:
         raise ConfigError(list(snapshot.candidate_problems))

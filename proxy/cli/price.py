@@ -24,7 +24,7 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "price",
         help="say what a model costs",
-        description=__doc__,
+        description="Say what a model costs, and from which table that is known. Exit 1 if no price is known.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

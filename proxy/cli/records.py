@@ -16,7 +16,7 @@ import msgspec
 
 from proxy import app, config
 from proxy.accounting import format_usd
-from proxy.cli import answers, policies
+from proxy.cli import answers, configuration, policies
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
 from proxy.stores.sqlite import Reader
@@ -53,8 +53,10 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def where(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say where the records are."""
-    parser.add_argument("--config", type=Path, help="the configuration that names the records (state.path)")
-    parser.add_argument("--state", type=Path, help="the records file itself")
+    configuration.add(parser)
+    parser.add_argument(
+        "--state", type=Path, help="the records file itself (default: `state.path` of the configuration)"
+    )
 
 
 def run_tail(chosen: argparse.Namespace) -> int:

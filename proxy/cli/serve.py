@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy import app
+from proxy.cli import configuration
 from proxy.cli.paint import paint, rows
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLE = """examples:
   handrail serve
   handrail serve --config handrail.yaml
-  OPENAI_API_KEY=… handrail serve
+  OPENAI_API_KEY=… handrail serve         without a configuration: calls go to OpenAI
 """
 
 
@@ -26,11 +26,12 @@ def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "serve",
         help="run the proxy",
-        description=__doc__,
+        description="Serve until told to stop: agents on `listen`, probes and metrics on `health_listen`, operators on "
+        "`admin_listen`. Changed files of configuration and policies are taken over as they change.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, help="handrail.yaml (default: embedded defaults)")
+    configuration.add(parser)
     parser.set_defaults(run=run)
 
 
@@ -43,7 +44,8 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _announce(here: app.Running) -> None:
-    settings, snapshot = here.loaded.config, here.house.snapshot
+    loaded, snapshot = here.loaded, here.house.snapshot
+    settings = loaded.config
     policies = ", ".join(f"{d.name}@{d.version}" for d in snapshot.policies.documents) or paint("none", "yellow")
     providers = ", ".join(f"{name} ({section.dialect})" for name, section in settings.providers.items())
     print(paint("Handrail is ready.", "green"), flush=True)
@@ -56,8 +58,9 @@ def _announce(here: app.Running) -> None:
                 ("agent", f"{settings.agent.id}, level {settings.agent.level}"),
                 ("providers", providers),
                 ("policies", policies),
-                ("simulated", "replies come from the built-in simulated model" if here.loaded.simulated else ""),
-                ("records", str(here.loaded.folder / settings.state.path)),
+                ("simulated", "replies come from the built-in simulated model" if loaded.simulated else ""),
+                ("config", loaded.text.path),
+                ("records", str(loaded.folder / settings.state.path)),
             ]
         ),
         flush=True,

@@ -84,6 +84,12 @@ def _named(loaded: Loaded, problems: Problems, place: Place = IN_FORCE) -> Itera
         found = policy_files(loaded.folder, pattern)
         if not found:
             problems.add(loaded.text.at((*place, index)), f"no file matches {pattern}")
+        elif found == [loaded.folder / pattern / POLICY_FILE] and not found[0].exists():
+            way = f"for all packs in it write {Path(pattern) / '*' / POLICY_FILE}"
+            problems.add(
+                loaded.text.at((*place, index)), f"{pattern} has no {POLICY_FILE}: name a pack's folder; {way}"
+            )
+            continue
         yield from found
 
 
@@ -180,9 +186,10 @@ def source_of(path: Path) -> Source:
 
 
 def policy_files(folder: Path, pattern: str) -> list[Path]:
-    """Return the files that one entry of `policies` means: a file, a pack's folder (its policy.yaml), or a glob."""
+    """Return the files that one entry of `policies` means: a file, a pack's folder (its policy.yaml), a glob."""
     path = folder / pattern
-    return [path / POLICY_FILE] if path.is_dir() else [Path(name) for name in sorted(glob.glob(str(path)))]
+    found = [path] if path.is_dir() else [Path(name) for name in sorted(glob.glob(str(path)))]
+    return [one / POLICY_FILE if one.is_dir() else one for one in found]
 
 
 def _window_key(window: str, zone: str, at_ms: int) -> str:

@@ -88,6 +88,7 @@ def test_every_node_knows_its_text() -> None:
         pytest.param("", "1:1: the expression ends too early", id="nothing"),
         pytest.param("a +", "1:4: the expression ends too early", id="half an operation"),
         pytest.param("a b", "1:3: unexpected 'b'", id="two expressions"),
+        pytest.param("a AND b", "1:3: unexpected 'AND'; CEL writes &&", id="a word for an operator"),
         pytest.param("a.\n+", "2:1: unexpected '+'", id="no field"),
         pytest.param("f(a,)", "1:5: unexpected ')'", id="no argument"),
         pytest.param("a + 99999999999999999999", "1:5: 99999999999999999999 does not fit an int", id="a literal"),

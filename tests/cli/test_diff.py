@@ -55,7 +55,7 @@ candidate new: asked about 3 calls, 2 would be decided otherwise
   by       p/cap@2.0.0
   was by   p/old@1.0.0
   such as  ex_1 ex_2
-1 times  response: allow
+1 time  response: allow
   by       no rule
   was by   no rule
   such as  ex_2

@@ -99,6 +99,11 @@ def test_without_a_file_the_environment_decides() -> None:
         ),
         pytest.param(PROVIDER + "policies: [gone]\n", ["handrail.yaml:2:12: no file matches gone"], id="no policy"),
         pytest.param(
+            PROVIDER + "policies: [.]\n",
+            ["handrail.yaml:2:12: . has no policy.yaml: name a pack's folder; for all packs in it write */policy.yaml"],
+            id="a folder of packs",
+        ),
+        pytest.param(
             PROVIDER + "prices: {one/x: {input_usd: 1}}\n",
             ["handrail.yaml: prices.one/x.input_usd: unknown field"],
             id="unknown price field",

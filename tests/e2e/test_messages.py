@@ -89,7 +89,7 @@ policy.yaml:6:42: there is no `request.user_txt` (did you mean `request.user_tex
 policy.yaml:7:68: '(' is never closed
 policy.yaml:8:42: '>' does not take (int, string)
 policy.yaml:9:58: `strip_tools` is not possible in phase response: \
-there a rule may allow, label, annotate, redact, escalate, deny
+there a rule may allow, label, annotate, redact, rewrite, escalate, deny
 handrail: 4 problems; nothing was started
 """,
     ),
@@ -145,7 +145,9 @@ def test_a_port_in_use_is_told_with_its_key(tmp_path: Path) -> None:
         status, out, errors = said(tmp_path, "serve", "--config", "handrail.yaml")
 
     assert (2, "") == (status, out)
-    assert f"listen: cannot listen on {address}: Address already in use" == errors.splitlines()[0]
+    assert errors.startswith(
+        f"listen: cannot listen on {address}: Address already in use (is another Handrail running?"
+    )
 
 
 def test_a_provider_that_is_down_is_told_to_the_caller_and_on_record(tmp_path: Path) -> None:
