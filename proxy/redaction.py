@@ -6,38 +6,25 @@ Never: a value in a record, in `repr` or in a placeholder; what a placeholder st
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from proxy.stretches import ARGUMENTS, Channel, Covering, apart, texts
+from proxy.stretches import ARGUMENTS, Channel, Covering, texts
 from proxy.terms import Cover, Delta, How, Span
 
 DIGITS = 8
 """Hexadecimal digits of a digest: four billion values, within one conversation."""
 _MARK = re.compile(rf"\[([A-Z][A-Z0-9_]*?)(?::[0-9a-f]{{{DIGITS}}}|_[0-9A-F]{{{DIGITS}}})?\]")
+BEGINNING = 8
+"""Characters by which a value is told from most others."""
+FEW = 64
+"""Spellings that are sooner looked for one after another."""
+_BRACKETED = re.compile(r"\[[^\[\]]*\]")
 MOST_WAITING = 2**20
 """Bytes of events that may wait for the end of a placeholder while other channels go on."""
-
-
-def hidden(text: str, marks: Mapping[str, str]) -> str:
-    """Return a text, JSON or not, with marks in the place of the values they stand for, however these are spelt."""
-    return _replaced(text, marks, lambda value: (value, *_spellings(value)))
-
-
-def _replaced(text: str, marks: Mapping[str, str], spellings: Callable[[str], Sequence[str]]) -> str:
-    # The longest first: a value may be a part of another one, the rest of which would stay.
-    for value in sorted(marks, key=len, reverse=True):
-        for spelt in spellings(value):
-            text = text.replace(spelt, marks[value])
-    return text
-
-
-def _spellings(value: str) -> tuple[str, str]:
-    """Return how a value may stand inside a JSON string."""
-    return _escaped(value), json.dumps(value)[1:-1]
 
 
 def marks(text: str, kinds: Collection[str]) -> Iterator[tuple[str, int, int]]:
@@ -48,6 +35,51 @@ def marks(text: str, kinds: Collection[str]) -> Iterator[tuple[str, int, int]]:
             yield kind, found.start(), found.end()
 
 
+class Marks:
+    """Values, and the marks that stand in their place."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+        self._spelt: dict[str, str] = {}
+        """Value by each of its spellings."""
+        self._lengths: dict[str, set[int]] = {}
+        """How long the spellings can be that begin like this."""
+
+    def add(self, value: str, mark: str) -> None:
+        """Put a mark in the place of a value."""
+        self._marks[value] = mark
+        for spelt in {value, *_spellings(value)}:
+            self._spelt[spelt] = value
+            self._lengths.setdefault(spelt[:BEGINNING], set()).add(len(spelt))
+
+    def hidden(self, text: str) -> str:
+        """Return a text, JSON or not, with marks in the place of all values, however these are spelt."""
+        return self._replaced(text, lambda value: (value, *_spellings(value)))
+
+    def hidden_in_json(self, text: str) -> str:
+        """Return JSON with marks in the place of all values inside its strings."""
+        return self._replaced(text, _spellings)
+
+    def _replaced(self, text: str, spellings: Callable[[str], Sequence[str]]) -> str:
+        # The longest first: a value may be a part of another one, the rest of which would stay.
+        for value in sorted(self._among(text), key=lambda value: (-len(value), value)):
+            for spelt in spellings(value):
+                text = text.replace(spelt, self._marks[value])
+        return text
+
+    def _among(self, text: str) -> set[str]:
+        """Return the values that stand in a text: of many values it is read once, however many there are."""
+        if len(self._spelt) <= FEW:
+            return {value for spelt, value in self._spelt.items() if spelt in text}
+        found = set[str]()
+        for size in {len(beginning) for beginning in self._lengths}:
+            for at in range(len(text) - size + 1):
+                for length in self._lengths.get(text[at : at + size], ()):
+                    if value := self._spelt.get(text[at : at + length]):
+                        found.add(value)
+        return found
+
+
 class Vault:
     """The placeholders of one request, and what they stand for."""
 
@@ -56,6 +88,9 @@ class Vault:
         self._session_id = session_id
         self.values: dict[str, str] = {}
         """Placeholder -> value."""
+        self._marks = Marks()
+        self._said: dict[tuple[How, str, str], str] = {}
+        """What stands in the place of a value; a history repeats them."""
 
     def __repr__(self) -> str:
         return f"Vault({len(self.values)} values)"
@@ -65,31 +100,34 @@ class Vault:
         return [Cover(start=span.start, end=span.end, text=self._cover(span, text)) for span in spans]
 
     def _cover(self, span: Span, text: str) -> str:
-        kind, value = span.kind.upper(), text[span.start : span.end]
-        if span.how is How.OMIT:
+        about = span.how, span.kind.upper(), text[span.start : span.end]
+        if about not in self._said:
+            self._said[about] = self._word(*about)
+        return self._said[about]
+
+    def _word(self, how: How, kind: str, value: str) -> str:
+        if how is How.OMIT:
             return ""
-        if span.how is How.MASK:
+        if how is How.MASK:
             return f"[{kind}]"
-        if span.how is How.HASH:
+        if how is How.HASH:
             return f"[{kind}:{self._digest(value)}]"
         placeholder = f"[{kind}_{self._digest(self._session_id, kind, value).upper()}]"
         self.values[placeholder] = value
+        self._marks.add(value, placeholder)
         return placeholder
 
     def _digest(self, *texts: str) -> str:
         said = json.dumps(texts).encode()
-        return hmac.new(self._key, said, hashlib.sha256).hexdigest()[:DIGITS]
+        return hmac.digest(self._key, said, "sha256").hex()[:DIGITS]
 
     def hide(self, text: str) -> str:
         """Return a text with placeholders in the place of the values they stand for."""
-        return hidden(text, self._marks())
+        return self._marks.hidden(text)
 
     def hide_arguments(self, arguments: str) -> str:
         """Return the arguments of a call, which are JSON, with placeholders in the place of the values."""
-        return _replaced(arguments, self._marks(), _spellings)
-
-    def _marks(self) -> dict[str, str]:
-        return {value: mark for mark, value in self.values.items()}
+        return self._marks.hidden_in_json(arguments)
 
 
 class Restorer:
@@ -97,7 +135,7 @@ class Restorer:
 
     def __init__(self, vault: Vault) -> None:
         self._values: Mapping[str, str] = dict(vault.values)
-        self._escaped = {placeholder: _escaped(value) for placeholder, value in vault.values.items()}
+        self._ordered = sorted(vault.values)
         self._longest = max(map(len, vault.values), default=0)
         self._waiting: list[Delta] = []
         self._bytes = 0
@@ -127,18 +165,17 @@ class Restorer:
 
     def _may_go_on(self, tail: str) -> bool:
         start = tail.rfind("[")
-        return start >= 0 and any(p.startswith(tail[start:]) and p != tail[start:] for p in self._values)
+        after = bisect_right(self._ordered, tail[start:]) if start >= 0 else len(self._ordered)
+        return after < len(self._ordered) and self._ordered[after].startswith(tail[start:])
 
     def _covers(self, channel: Channel, whole: str) -> list[Cover]:
         """Return each value that one text needs, over its placeholder."""
-        values = self._escaped if channel[1] == ARGUMENTS else self._values
-        return apart(
-            [
-                Cover(start=at, end=at + len(placeholder), text=value)
-                for placeholder, value in values.items()
-                for at in _places(whole, placeholder)
-            ]
-        )
+        said = _escaped if channel[1] == ARGUMENTS else str
+        return [
+            Cover(start=found.start(), end=found.end(), text=said(self._values[found[0]]))
+            for found in _BRACKETED.finditer(whole)
+            if found[0] in self._values
+        ]
 
 
 def _escaped(value: str) -> str:
@@ -146,8 +183,6 @@ def _escaped(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)[1:-1]
 
 
-def _places(text: str, placeholder: str) -> Iterator[int]:
-    at = text.find(placeholder)
-    while at >= 0:
-        yield at
-        at = text.find(placeholder, at + len(placeholder))
+def _spellings(value: str) -> tuple[str, str]:
+    """Return how a value may stand inside a JSON string."""
+    return _escaped(value), json.dumps(value)[1:-1]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from proxy.redaction import MOST_WAITING, Restorer, Vault, marks
+from proxy.redaction import FEW, MOST_WAITING, Marks, Restorer, Vault, marks
 from proxy.terms import ChoiceDelta, Delta, How, Span, ToolCallDelta
 
 TEXT = 'I am ann@example.org, "Ann"'
@@ -67,6 +67,7 @@ def test_a_placeholder_is_stable_in_its_conversation() -> None:
     vault, (placeholder,) = vault_of(span(How.TOKENIZE))
 
     assert {placeholder: MAIL} == vault.values
+    assert [placeholder] == [cover.text for cover in vault.covers([span(How.TOKENIZE)], TEXT)]
     assert [placeholder] == vault_of(span(How.TOKENIZE))[1]
     assert placeholder != Vault(b"key", "se_2").covers([span(How.TOKENIZE)], TEXT)[0].text
 
@@ -180,3 +181,38 @@ def test_marks_are_known_again(how: How, kind: str) -> None:
     text = f"I am {mark}, not [email], [OTHER] or [EMAI"
 
     assert [(kind, 5, 5 + len(mark))] == list(marks(text, ("email", "credit_card")))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("Ann, joann@example.org", "[1], [2]", id="the longest first"),
+        pytest.param("An ann@example.org", "An ann@example.org", id="what only begins like one"),
+        pytest.param('é "q" x' + json.dumps(['é "q"']), "[3] x" + json.dumps(["[3]"]), id="as text and in JSON"),
+        pytest.param("", "", id="nothing"),
+    ],
+)
+def test_marks_stand_in_the_place_of_all_values(text: str, expected: str) -> None:
+    """Wherever they stand, and however they are spelt."""
+    for others in (0, FEW):
+        known = Marks()
+        for value, mark in {"Ann": "[1]", "joann@example.org": "[2]", 'é "q"': "[3]"}.items():
+            known.add(value, mark)
+        for number in range(others):
+            known.add(f"other{number}", "[other]")
+
+        assert expected == known.hidden(text)
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=12), max_size=6, unique=True), st.text("abc", max_size=60))
+def test_reading_a_text_once_finds_what_looking_for_each_value_does(values: list[str], text: str) -> None:
+    """However many values there are, none that stands in a text is missed."""
+    known, expected = Marks(), text
+    for number in range(FEW):
+        known.add(f"other{number}", "[other]")
+    for number, value in enumerate(values):
+        known.add(value, f"[{number}]")
+    for value in sorted(values, key=lambda value: (-len(value), value)):
+        expected = expected.replace(value, f"[{values.index(value)}]")
+
+    assert expected == known.hidden(text)

@@ -25,7 +25,7 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
         try:
             await walk.enter()
             await walk.check_results()
-            walk.choose(await walk.check(Phase.REQUEST))
+            await walk.choose(await walk.check(Phase.REQUEST))
             async with aclosing(relay(walk)) as parts:
                 async for part in parts:
                     yield part

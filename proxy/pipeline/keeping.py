@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from proxy.kept import MOST_BYTES
 from proxy.pipeline.scanning import rewritten
 from proxy.recording import Draft
-from proxy.redaction import Vault, hidden
+from proxy.redaction import Marks, Vault
 from proxy.stretches import SPOKEN, apart, covered, reworded
 from proxy.terms import (
     Checked,
@@ -88,7 +88,7 @@ class _Marks:
     """What was taken out along a call, and what stands in its place."""
 
     def __init__(self, checks: Sequence[Checked], vault: Vault) -> None:
-        self._values: dict[str, str] = {}
+        self._hider = Marks()
         self._covers: dict[int, list[Cover]] = {}
         self._made: dict[int, Any] = {}
         for check in checks:
@@ -101,7 +101,8 @@ class _Marks:
             # What is left out without a trace has one here: who reads this has to see that something stood there.
             how = How.MASK if span.how is How.OMIT else span.how
             covers = vault.covers((replace(span, how=how),), text)
-            self._values |= {text[cover.start : cover.end]: cover.text for cover in covers}
+            for cover in covers:
+                self._hider.add(text[cover.start : cover.end], cover.text)
             if number is not None:
                 self._covers.setdefault(number, []).extend(covers)
 
@@ -159,7 +160,7 @@ class _Marks:
         return replace(call, arguments=self._text(call.arguments))
 
     def _text(self, text: str) -> str:
-        return hidden(text, self._values)
+        return self._hider.hidden(text)
 
 
 def _subject(facts: Facts, decision: Decision, place: str) -> tuple[int | None, str]:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from proxy.errors import code_of
 from proxy.openai_json import canonical
 from proxy.pipeline.searching import pieces
-from proxy.policy import Searched, Sought, user_text
+from proxy.policy import Question, Searched, Sought, user_text
 from proxy.ports import Clock, Context, Guard
 from proxy.terms import Facts, Finding, GuardResult, Json, Phase, ToolCall
 
@@ -52,6 +52,16 @@ class Scanner:
                 context = [call async for call in self._calls(facts)]
             results[name] = await self._result(guard, text, context)
         return results
+
+    async def settle(self, question: Question) -> float:
+        """Search what a question needs, and have it weigh what is found; return the milliseconds that it took."""
+        found, took = await self.search(question.sought)
+        began = self._clock.monotonic_ms()
+        for _ in question.weigh(found):
+            took += self._clock.monotonic_ms() - began
+            await self.rest()
+            began = self._clock.monotonic_ms()
+        return took
 
     async def search(self, sought: Iterable[Sought]) -> tuple[dict[Sought, Searched], float]:
         """Return what is found of all that is sought, and the milliseconds that it took."""

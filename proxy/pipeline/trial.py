@@ -33,8 +33,8 @@ class Trial:
             await self._scanner.rest()
             facts = await self._guarded(check.decision.phase, check.facts)
             question = self.policies.ask(check.decision.phase, facts, check.decision.id)
-            searched, _ = await self._scanner.search(question.sought)
-            found += _other(check, question.decision(searched))
+            await self._scanner.settle(question)
+            found += _other(check, question.decision())
         return found
 
     def other(self, check: Checked, facts: Facts) -> Sequence[Decision]:

@@ -36,6 +36,7 @@ from proxy.terms import (
     Head,
     Headers,
     Level,
+    Message,
     OnDeny,
     Phase,
     RawRequest,
@@ -185,9 +186,8 @@ class Walk:
             await self.scanner.rest()
             facts = await self._guarded(phase, facts)
         question = self._timed(lambda: self.policies.ask(phase, facts, name))
-        found, took = await self.scanner.search(question.sought)
-        self.draft.guard_ms += took
-        return self._decided(facts, self._timed(lambda: question.decision(found)))
+        self.draft.guard_ms += await self.scanner.settle(question)
+        return self._decided(facts, self._timed(question.decision))
 
     def decide(self, phase: Phase, facts: Facts) -> Decision:
         """Ask policy, in a phase whose rules search nothing, and put the decision on record.
@@ -261,13 +261,13 @@ class Walk:
 
     # --- routing ----------------------------------------------------------------------------------------------------
 
-    def choose(self, decision: Decision) -> None:
+    async def choose(self, decision: Decision) -> None:
         """Strip the tools that policy strips, then pick the targets."""
         if decision.strip:
             self.request = self.dialect.strip_tools(self.request, decision.strip)
             self.books.take(self.request)
             self.facts = replace(self.facts, request=self.request)
-        self._cover(decision)
+        await self._cover(decision)
         if decision.rewrites:
             self.request = self.dialect.with_settings(self.request, decision.rewrites)
             self.books.take(self.request)
@@ -299,7 +299,7 @@ class Walk:
             p50_ms=health.median_ms(target.alias),
         )
 
-    def _cover(self, decision: Decision) -> None:
+    async def _cover(self, decision: Decision) -> None:
         """Take out of the request what policy says. The facts keep what was there: placeholders are put back before
         any rule judges the reply."""
         spans: dict[int, list[Span]] = {}
@@ -307,13 +307,17 @@ class Walk:
             spans.setdefault(int(span.place), []).append(span)
         messages = self.request.messages
         for number, found in spans.items():
+            await self.scanner.rest()
             # What a result was judged by is taken out first; it and the request's own rules see the same text.
             covers = [*self.covers.get(number, ()), *self.vault.covers(found, messages[number].text)]
             self.covers[number] = apart(covers)
         if self.covers:
-            calls = [(n, i, call) for n, message in enumerate(messages) for i, call in enumerate(message.tool_calls)]
-            hidden = {(n, i): self.vault.hide_arguments(call.arguments) for n, i, call in calls}
-            changed = {(n, i): hidden[n, i] for n, i, call in calls if hidden[n, i] != call.arguments}
+            changed: dict[tuple[int, int], str] = {}
+            for place, call in _calls(messages):
+                hidden = self.vault.hide_arguments(call.arguments)
+                changed |= {} if hidden == call.arguments else {place: hidden}
+                await self.scanner.rest()
+            await self.scanner.rest()
             self.request = self.dialect.with_texts(self.request, self.covers, changed)
             self.books.take(self.request)
 
@@ -614,3 +618,9 @@ class Walk:
         """Return all that was asked of policy; the texts of a reply as they were judged step by step, each whole."""
         replies = self.passage.gate.heard() if self.passage else ()
         return [*self.checks, *of_texts(self.draft, self.facts, replies)]
+
+
+def _calls(messages: Sequence[Message]) -> Iterator[tuple[tuple[int, int], ToolCall]]:
+    """Yield every tool call of a history, by the numbers of its message and of the call in it."""
+    for number, message in enumerate(messages):
+        yield from (((number, place), call) for place, call in enumerate(message.tool_calls))

@@ -15,6 +15,7 @@ from proxy.policy.functions import Functions
 from proxy.policy.kill import KILL_SWITCH
 from proxy.policy.lock import Lock, read_lock
 from proxy.policy.patterns import Globs
+from proxy.policy.question import Question
 from proxy.policy.quotas import in_units
 from proxy.policy.recorded import recorded
 from proxy.policy.replay import Replayed, differ, replay
@@ -33,6 +34,7 @@ __all__ = [
     "Lock",
     "PolicyProblems",
     "PolicySet",
+    "Question",
     "Replayed",
     "Report",
     "Rule",

@@ -20,7 +20,6 @@ from proxy.policy.functions import Functions, look
 from proxy.policy.patterns import Globs
 from proxy.policy.question import Question
 from proxy.policy.rule import Document, OnError, Rule
-from proxy.policy.search import Found
 from proxy.terms import Decision, Facts, Level, Limit, Mode, Obligation, OnDeny, Phase, Reach, Spend
 
 _SPENT = {"est_nanousd": "request", "max_nanousd": "request", "remaining_nanousd": "remaining"}
@@ -168,16 +167,17 @@ class PolicySet:
         What has to be searched for them is searched now, in one go; `paid` says from the phase's budget, so that it
         cannot take long.
         """
-        question = self.ask(phase, facts, decision_id)
-        return question.decision(self._look(question, paid))
+        return self._settled(self.ask(phase, facts, decision_id), paid).decision()
 
-    def _look(self, question: Question, paid: bool = False) -> Found:
+    def _settled(self, question: Question, paid: bool = False) -> Question:
         """Search here and now what a question needs."""
         budget = cel.Budget(question.run.left) if paid else None
         found = {sought: look(self._functions, sought, budget) for sought in question.sought}
         if budget:
             question.run.left = max(0, budget.left)
-        return found
+        for _ in question.weigh(found):
+            pass
+        return question
 
     def told_totals(self, session_id: str) -> dict[str, tuple[str, str]]:
         """Return of each total that rules read the counter of what this conversation has added to it."""
@@ -194,7 +194,6 @@ class PolicySet:
 
     def explain(self, phase: Phase, facts: Facts) -> tuple[Explained, ...]:
         """Return what every applicable rule says and why."""
-        question = self.ask(phase, facts, "")
         return tuple(
             Explained(
                 rule=check.rule,
@@ -204,7 +203,7 @@ class PolicySet:
                     (source, _shown(value)) for source, value in check.program.explain(scope, cel.Budget(RULE_BUDGET))
                 ),
             )
-            for check, scope, outcome in question.answers(self._look(question))
+            for check, scope, outcome in self._settled(self.ask(phase, facts, "")).answers
         )
 
     def limits(self, facts: Facts) -> tuple[Limit, ...]:

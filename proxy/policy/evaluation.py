@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import NamedTuple, cast
 
 import msgspec
@@ -145,13 +145,21 @@ class Run:
             for _, text in self._texts(rule.phase):
                 yield Sought(text, search.pattern)
 
-    def searched(self, rule: Rule, search: Search, scope: Scope, found: Found) -> Outcome:
-        """Say what a rule whose condition matches finds and does not allow: if nothing, it does not match."""
+    def searched(self, rule: Rule, search: Search, scope: Scope, found: Found) -> Generator[None, None, Outcome]:
+        """Say what a rule whose condition matches finds and does not allow: if nothing, it does not match. A text at a
+        time, since there may be thousands of finds in each."""
+        spans = list[Span]()
+        allows = functools.lru_cache(_EXEMPTED)(functools.partial(self._allows, search.allow, scope))
         try:
-            spans = tuple(self._spans(rule, search, scope, found))
+            for place, text in self._texts(rule.phase):
+                for one in search.findings(text, found):
+                    said = text[one.start : one.end]
+                    if counts(rule.phase, self.facts, one) and not allows(one.label, said, one.score):
+                        spans.append(span(rule, search.redaction.how, place, one))
+                yield
         except cel.CelError as error:
             return Outcome(False, error)
-        return Outcome(bool(spans), None, spans)
+        return Outcome(bool(spans), None, tuple(spans))
 
     def _fits(self, rule: Rule, scope: Scope) -> bool:
         """Say whether the rule has a schema, and the arguments of the call fit it."""
@@ -178,15 +186,6 @@ class Run:
         seen = Scope(self, scope.unit)
         seen |= self._overlay
         return self.judge(check, seen)
-
-    def _spans(self, rule: Rule, search: Search, scope: Scope, found: Found) -> Iterator[Span]:
-        """Yield what a rule finds in the texts of its phase and does not allow."""
-        allows = functools.lru_cache(_EXEMPTED)(functools.partial(self._allows, search.allow, scope))
-        for place, text in self._texts(rule.phase):
-            for finding in search.findings(text, found):
-                said = text[finding.start : finding.end]
-                if counts(rule.phase, self.facts, finding) and not allows(finding.label, said, finding.score):
-                    yield span(rule, search.redaction.how, place, finding)
 
     def _texts(self, phase: Phase) -> Iterable[tuple[str, str]]:
         """Yield the texts of a phase by their places, as rules have rewritten them: what is to be taken out is looked

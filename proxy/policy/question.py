@@ -40,19 +40,26 @@ class Question:
         )
         """What has to be searched, each text once for all rules that look for the same."""
 
-    def answers(self, found: Found) -> Iterator[Answer]:
-        """Yield what each rule says, now that its texts are searched."""
-        for check, scope, outcome in self._conditions:
-            if check.search and outcome.matched:
-                yield check, scope, self.run.searched(check.rule, check.search, scope, found)
-            else:
-                yield check, scope, outcome
+        self.answers: tuple[Answer, ...] = ()
+        """What each rule says, once it is weighed."""
 
-    def decision(self, found: Found) -> Decision:
+    def weigh(self, found: Found) -> Iterator[None]:
+        """Look at what was found, a text at a time."""
+        answers = list[Answer]()
+        for check, scope, condition in self._conditions:
+            outcome = condition
+            if check.search and condition.matched:
+                outcome = yield from self.run.searched(check.rule, check.search, scope, found)
+            answers.append((check, scope, outcome))
+        self.answers = tuple(answers)
+
+    def decision(self) -> Decision:
         """Return the most restrictive verdict; an error follows its rule's onError."""
+        if len(self.answers) < len(self._conditions):
+            raise ValueError("what was found is not weighed yet")
         run, charges = self.run, list[Charge]()
         tally = Tally(run.facts)
-        for check, scope, judged in tuple(self.answers(found)):
+        for check, scope, judged in self.answers:
             outcome = run.metered(check, scope, judged)
             if outcome.matched or outcome.error:
                 tally.add(check, "" if outcome.error else run.message(check, scope), outcome)

@@ -109,6 +109,11 @@ def apart(spans: Iterable[Span]) -> tuple[Span, ...]:
     pieces: list[Span] = []
     for one in spans:
         covered = taken.setdefault(one.place, bytearray())
+        if one.start >= len(covered):  # Nothing is covered there yet, as nearly always: it is kept as it is.
+            covered.extend(bytes(one.start - len(covered)))
+            covered.extend(b"\x01" * (one.end - one.start))
+            pieces.append(one)
+            continue
         covered.extend(bytes(max(0, one.end - len(covered))))
         for start, end in _free(covered, one.start, one.end):
             covered[start:end] = b"\x01" * (end - start)

@@ -83,9 +83,11 @@ def test_it_is_decided_by_what_was_found(found: dict[Sought, Searched], verdict:
     """What the search comes to is the condition's other half; a failure follows onError."""
     question = compiled(policy(EMAIL)).ask(Phase.REQUEST, SAID, "d")
 
-    decision = question.decision({**dict.fromkeys(question.sought, Searched()), **found})
+    steps = [*question.weigh({**dict.fromkeys(question.sought, Searched()), **found})]
+    decision = question.decision()
 
     assert (verdict, "d") == (decision.verdict, decision.id)
+    assert len(question.sought) - bool(error) == len(steps)
     assert [error] * bool(decision.rules) == [hit.error for hit in decision.rules]
 
 
@@ -97,7 +99,8 @@ def test_a_text_that_was_not_searched_is_an_error(on_error: str, verdict: Verdic
     """Never is it taken for one in which nothing was found."""
     question = compiled(policy({**EMAIL, "onError": on_error})).ask(Phase.REQUEST, SAID, "d")
 
-    decision = question.decision({Sought("one"): Searched()})
+    list(question.weigh({Sought("one"): Searched()}))
+    decision = question.decision()
 
     assert verdict is decision.verdict
     assert ["the text cannot be searched: not_searched"] == [hit.error for hit in decision.rules]
@@ -111,3 +114,11 @@ def test_an_exception_is_asked_once_for_what_comes_again() -> None:
     decision = compiled(policy({**EMAIL, "allow": dear})).decide(Phase.REQUEST, known, "d")
 
     assert (Verdict.ALLOW, ()) == (decision.verdict, decision.rules)
+
+
+def test_nothing_is_decided_before_it_is_weighed() -> None:
+    """What was not looked at is not let pass."""
+    question = compiled(policy(EMAIL)).ask(Phase.REQUEST, SAID, "d")
+
+    with pytest.raises(ValueError, match="weighed"):
+        question.decision()
