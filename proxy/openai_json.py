@@ -17,8 +17,10 @@ Tree = dict[str, Any]
 
 MOST_TOKENS = 100_000_000
 """No call has more tokens than this: what a provider claims beyond it is a lie."""
-REASONING = ("reasoning_content", "reasoning")
-"""The fields in which vendors send reasoning."""
+REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
+"""The fields in which vendors send reasoning, as a text or as a list of parts."""
+_REASONED = ("text", "summary", "thinking")
+"""Where the parts of those lists have their words."""
 ARGUMENTS = {"function": "arguments", "custom": "input"}
 """Where each kind of tool call has its arguments."""
 LEGACY_CALL = -1
@@ -132,12 +134,15 @@ def _choice(entry: Any, key: str, place: int, numbers: CallNumbers | None) -> Ch
 
 def text(value: Any) -> str:
     """Read a text that is a string, a list of parts, or nothing."""
-    if type(value) is str:
-        return value
-    if type(value) is list:
-        texts = [part.get("text") for part in value if type(part) is dict]
-        return "".join([words for words in texts if type(words) is str])
-    return ""
+    return value if type(value) is str else _parted(value, ("text",)) if type(value) is list else ""
+
+
+def _parted(parts: list[Any], keys: tuple[str, ...]) -> str:
+    """Read what parts say under these keys, each a text or a list of texts."""
+    said = [part.get(key) for part in parts if type(part) is dict for key in keys]
+    inner = [one if type(one) is list else [{"text": one}] for one in said]
+    texts = [part.get("text") for some in inner for part in some if type(part) is dict]
+    return "".join([words for words in texts if type(words) is str])
 
 
 def words(part: Tree) -> str:
@@ -147,7 +152,13 @@ def words(part: Tree) -> str:
 
 def reasoning(part: Tree) -> str:
     """Read the reasoning of a delta or message, once where two fields say the same."""
-    return "".join(dict.fromkeys(text(part.get(key)) for key in REASONING))
+    found = [part[key] for key in REASONING if key in part]
+    content = part.get("content")
+    if not found and type(content) is not list:
+        return ""
+    told = [_parted(one, _REASONED) if type(one) is list else text(one) for one in found]
+    told += [_parted(content, ("thinking",))] if type(content) is list else []
+    return "".join(dict.fromkeys(told))
 
 
 def _calls(part: Tree, choice: int, numbers: CallNumbers | None) -> tuple[ToolCallDelta, ...]:

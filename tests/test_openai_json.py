@@ -152,6 +152,16 @@ def test_every_entry_is_one_choice(choices: Any, expected: list[tuple[int, str]]
         pytest.param({"content": "a", "audio": None, "reasoning": "b"}, ("a", "b"), id="reasoning"),
         pytest.param({"reasoning_content": "b", "reasoning": "b"}, ("", "b"), id="reasoning in two fields"),
         pytest.param({"reasoning_content": "b", "reasoning": "c"}, ("", "bc"), id="two reasonings"),
+        pytest.param(
+            {"reasoning": "b", "reasoning_details": [{"type": "reasoning.text", "text": "b"}]}, ("", "b"), id="details"
+        ),
+        pytest.param({"reasoning_details": [{"summary": "b"}, {"data": "x"}, "y"]}, ("", "b"), id="details alone"),
+        pytest.param({"thinking_blocks": [{"type": "thinking", "thinking": "b"}]}, ("", "b"), id="blocks"),
+        pytest.param(
+            {"content": [{"type": "thinking", "thinking": [{"text": "b"}, "x"]}, {"type": "text", "text": "a"}]},
+            ("a", "b"),
+            id="thinking among the parts",
+        ),
     ],
 )
 def test_what_a_reply_says(part: dict[str, Any], expected: tuple[str, str]) -> None:

@@ -47,10 +47,20 @@ def _say(part: Tree, now: ChoiceDelta) -> bool:
     if now.refusal != openai_json.text(part.get("refusal")):
         part["refusal"], changed = now.refusal, True
     if now.reasoning != openai_json.reasoning(part):
-        for key in openai_json.REASONING:
-            if key in part:
-                part[key], changed = now.reasoning, True
+        _reason(part, now)
+        changed = True
     return changed
+
+
+def _reason(part: Tree, now: ChoiceDelta) -> None:
+    """Put the reasoning in place: where it stands in parts, these go."""
+    if type(part.get("content")) is list:
+        part["content"] = now.text
+    for key in openai_json.REASONING:
+        if type(part.get(key)) is list:
+            del part[key]
+    for key in [key for key in openai_json.REASONING if key in part] or ["reasoning"]:
+        part[key] = now.reasoning
 
 
 def _call(part: Tree, calls: tuple[ToolCallDelta, ...]) -> None:

@@ -64,6 +64,21 @@ def piece(index: int, arguments: str = "{}", position: int = 0) -> ToolCallDelta
             {"reasoning_content": "a"}, {"reasoning": "b"}, {"reasoning_content": "b"}, id="reasoning_content"
         ),
         pytest.param({"reasoning": "a"}, {"reasoning": ""}, {"reasoning": ""}, id="reasoning"),
+        pytest.param(
+            {"reasoning": "a", "reasoning_details": [{"text": "a", "signature": "x"}]},
+            {"reasoning": "b"},
+            {"reasoning": "b"},
+            id="parts that repeat the reasoning go",
+        ),
+        pytest.param(
+            {"thinking_blocks": [{"thinking": "a"}]}, {"reasoning": "b"}, {"reasoning": "b"}, id="reasoning in parts"
+        ),
+        pytest.param(
+            {"content": [{"thinking": [{"text": "a"}]}, {"text": "c"}]},
+            {"text": "c", "reasoning": "b"},
+            {"content": "c", "reasoning": "b"},
+            id="thinking among the parts",
+        ),
         pytest.param({"role": "assistant", "x": {"y": 1}}, {}, {"role": "assistant", "x": {"y": 1}}, id="unknown"),
         pytest.param({"tool_calls": [call(0)]}, {}, {}, id="the call is dropped"),
         pytest.param(
@@ -151,8 +166,17 @@ CALLS = st.lists(
     st.builds(call, st.just(0), TEXTS, TEXTS, x=st.integers(0, 9)).map(lambda c: {**c, "id": c["function"]["name"]}),
     max_size=3,
 ).map(lambda listed: [{**one, "index": place} for place, one in enumerate(listed)])
+SAID_IN_PARTS = st.lists(st.fixed_dictionaries({}, optional={"text": TEXTS, "thinking": TEXTS}), max_size=3)
 PARTS = st.fixed_dictionaries(
-    {}, optional={"content": TEXTS, "refusal": TEXTS, "reasoning": TEXTS, "tool_calls": CALLS, "x": TEXTS}
+    {},
+    optional={
+        "content": TEXTS | SAID_IN_PARTS,
+        "refusal": TEXTS,
+        "reasoning": TEXTS,
+        "reasoning_details": SAID_IN_PARTS,
+        "tool_calls": CALLS,
+        "x": TEXTS,
+    },
 )
 
 
