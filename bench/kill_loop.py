@@ -145,7 +145,6 @@ def _record(name: str, state: State, attempt: Attempt) -> Exchange:
         state=state,
         attempts=(attempt,),
         cost=attempt.cost,
-        prefix=name,
     )
 
 

@@ -27,6 +27,7 @@ from proxy.terms import (
     Route,
     Session,
     Settlement,
+    Stand,
     State,
     Target,
     Usage,
@@ -77,10 +78,14 @@ def _exchange(number: int, state: State) -> Exchange:
         cost=attempt.cost,
         policy_digest="a" * 64,
         prices_digest="b" * 64,
-        prefix=f"{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128):064x}",
         input_digest="c" * 64,
         sent_digest="d" * 64,
     )
+
+
+def _stand(session: Session, number: int) -> Stand:
+    end, *marks = (f"{(number * 3 + n) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128):032x}" for n in range(3))
+    return Stand(session_id=session.id, turn=session.turn, end=end, marks=tuple(marks))
 
 
 async def _call(store: sqlite.SqliteStore, number: int) -> None:
@@ -92,6 +97,7 @@ async def _call(store: sqlite.SqliteStore, number: int) -> None:
     await store.dispatch(started)
     await asyncio.sleep(0)
     store.finish(done)
+    store.stand(_stand(done.session, number), done.started_ms)
     store.settle(Settlement(reservation_id=hold.id, nanousd=531_000, tokens=976, counters=attempt.counters), 0)
 
 

@@ -3,27 +3,48 @@
 In: headers, metadata and the message history; sessions. Out: names and digests by which a session is found; one
 session. Never: a store.
 
-A history is known again by a digest chain: the digest after each assistant message covers everything up to it, salted
-with the principal and agent so that two callers can never be joined. The digest of the newest assistant message in a
-request is the one that the previous exchange of the same conversation ended in.
+A call without a name goes on with the conversation whose history it brings along. Every reply leaves digests of what
+the next call will show of it, all salted with the principal and agent, so that two callers can never be joined:
+
+- its *end* covers all: every message, the system prompts among them, and whom the request names as its user. Where
+  several conversations stand at one end, nothing tells them apart, and nothing need: each goes on once.
+- its *marks* cover less. One is of all messages without system prompts, which change with the clock, with what was
+  retrieved and from agent to agent. The other is of the reply's tool calls, whose ids hardly ever come twice, or of how
+  it begins and the few messages before: all that is left of a history cut short, by an agent that puts something under
+  each reply. A mark tells a conversation only as long as no other has left it, and a mere `hi` leaves none, unless it
+  brought in a human.
+
+Where neither tells, the call begins a conversation of its own: one that is split loses what it had; one that is taken
+for another's gets what was never its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import islice
 
+import msgspec
 from msgspec.structs import replace
 
 from proxy.openai_json import canonical
-from proxy.terms import Caller, Issued, Message, RawRequest, Reply, Request, Result, Session
+from proxy.terms import Caller, Issued, Message, RawRequest, Reply, Request, Result, Session, Stand
 
 HEADER = "x-handrail-session"
 METADATA_KEYS = ("session_id", "conversation_id", "thread_id")
+USER_KEYS = ("user_id", "customer_id")
+SETTING = frozenset(("system", "developer"))
+"""Roles that set the scene of a conversation and are not part of it."""
 LOOK_BACK = 8
 """How many assistant messages back a history is looked up."""
+NEWEST = 3
+"""How many messages before a reply tell a conversation whose older ones are gone: one question is asked too often."""
+BEGINNING = 24
+"""How many characters of a reply tell, after these, that it is the one that was given."""
+OPENING = 16
+"""Where users have said less than so many characters and nobody is named, anybody may have said it: no mark is left."""
 
 
 REMEMBERED_CALLS = 64
@@ -48,28 +69,95 @@ def claimed(raw: RawRequest, request: Request, caller: Caller) -> tuple[str, str
 
 def user(request: Request, caller: Caller) -> str:
     """Return the digest of whom a caller names as its user, so that no two callers' users are one; else nothing."""
-    named = request.user.encode()
-    return hashlib.blake2b(b"\0".join((caller.principal.encode(), named)), digest_size=16).hexdigest() if named else ""
+    named = request.user or next((request.metadata[key] for key in USER_KEYS if request.metadata.get(key)), "")
+    return hashlib.blake2b(f"{caller.principal}\0{named}".encode(), digest_size=16).hexdigest() if named else ""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """What a conversation is known by after a message of the assistant."""
+
+    whole: str
+    marks: tuple[str, ...]
 
 
 class History:
-    """The digest chain of one request's messages, to be extended by the reply."""
+    """The digests of one request's messages, to be extended by the reply."""
 
-    def __init__(self, caller: Caller, messages: Iterable[Message]) -> None:
-        self._hash = hashlib.blake2b(f"{caller.principal}\0{caller.agent}".encode(), digest_size=16)
-        found: list[str] = []
-        for message in messages:
-            self._hash.update(_canonical(message))
+    def __init__(self, caller: Caller, messages: Sequence[Message], user: str = "") -> None:
+        self.user = user
+        self._salt = _sized(caller.principal, caller.agent, "").encode()
+        self._said = _digest(self._salt)
+        self._setting = _digest(self._salt)
+        self._newest: deque[bytes] = deque(maxlen=NEWEST)
+        self._heard = 0
+        """How much users have said, in characters."""
+        self.end: End | None = None
+        """Where the conversation stood when it got its newest reply."""
+        self.marks: tuple[str, ...] = ()
+        """Of where it has been, the most telling first."""
+        self._read(messages)
+
+    def extended(self, reply: Reply, *, owned: bool = False) -> End:
+        """Return what the conversation is known by after this reply; one that a human owns is marked in any case."""
+        after = copy(self)
+        after._said, after._newest = self._said.copy(), self._newest.copy()
+        return after._told(Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls), owned)
+
+    def stand(self, session: Session, end: End | None) -> Stand:
+        """Return where the call leaves its session: at its end, or without a reply where it was before."""
+        stands, turn = (end, session.turn) if end else (self.end, session.turn - 1)
+        return Stand(
+            session_id=session.id,
+            turn=turn,
+            user=self.user,
+            end=stands.whole if stands else "",
+            marks=end.marks if end else (),
+        )
+
+    def _read(self, messages: Sequence[Message]) -> None:
+        last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=-1)
+        older: deque[str] = deque(maxlen=LOOK_BACK)
+        for number, message in enumerate(messages):
+            if number == last:
+                self.end = self._told(message, True)
+                self.marks = (*self.end.marks, *(() if message.tool_calls else reversed(older)))
+                continue
+            self._take(message)
+            if message.tool_calls:
+                # Nobody writes these anew: a conversation that does not know them is another one.
+                older.clear()
             if message.role == "assistant":
-                found.append(self._hash.hexdigest())
-        self.prefixes: tuple[str, ...] = tuple(found[: -LOOK_BACK - 1 : -1])
-        """Digests at assistant messages, longest history first."""
+                older += self._mark()
 
-    def extended(self, reply: Reply) -> str:
-        """Return the digest that the next request of this conversation will start with."""
-        end = self._hash.copy()
-        end.update(_canonical(Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls)))
-        return end.hexdigest()
+    def _take(self, message: Message) -> None:
+        text = _canonical(message)
+        if message.role in SETTING:
+            self._setting.update(text)
+            return
+        self._said.update(text)
+        self._newest.append(text)
+        self._heard += len(message.text) if message.role == "user" else 0
+
+    def _told(self, message: Message, sure: bool) -> End:
+        """Take a message of the assistant and return how the conversation ends with it."""
+        before = [*self._newest]
+        self._take(message)
+        whole = _digest(f"{self._said.hexdigest()}{self._setting.hexdigest()}{self.user}".encode())
+        return End(whole=whole.hexdigest(), marks=(*self._mark(sure), *self._recent(before, message)))
+
+    def _recent(self, before: Sequence[bytes], message: Message) -> tuple[str, ...]:
+        """Return the mark of a message's calls, or of how it begins after the newest messages, if that is enough."""
+        if message.tool_calls:
+            parts = [b"calls", _canonical(replace(message, text=""))]
+        elif self._mark() or len(before) == NEWEST:
+            parts = [b"begins", *before, message.text.strip()[:BEGINNING].encode()]
+        else:
+            return ()
+        return (_digest(self._salt + b"".join(parts)).hexdigest(),)
+
+    def _mark(self, sure: bool = False) -> tuple[str, ...]:
+        """Return the mark of all that was said so far, if that is surely more than an opening."""
+        return (self._said.hexdigest(),) if sure or self.user or self._heard >= OPENING else ()
 
 
 def results(messages: Sequence[Message], session: Session, at_ms: int) -> tuple[Result, ...]:
@@ -130,11 +218,16 @@ def _name(call: Issued) -> tuple[str, str, int]:
 
 def _canonical(message: Message) -> bytes:
     # Lengths are written before texts, so that no two different messages have the same bytes.
-    text = _sized(message.role, message.text, message.tool_call_id)
+    # Clients trim the replies that they keep.
+    text = _sized(message.role, message.text.strip(), message.tool_call_id)
     for call in message.tool_calls:
         # Some agents read the arguments and write them anew, so that the same call comes back with other spaces.
         text += _sized(call.id, call.name, canonical(call.arguments))
     return f"{text}\n".encode()
+
+
+def _digest(data: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(data, digest_size=16)
 
 
 def _sized(first: str, second: str, third: str) -> str:

@@ -25,12 +25,14 @@ from proxy.terms import (
     HeldState,
     Json,
     Kept,
+    Place,
     RawRequest,
     Reply,
     Request,
     Reservation,
     Session,
     Settlement,
+    Stand,
     Target,
     Totals,
     UpstreamCall,
@@ -107,8 +109,15 @@ class RecordSink(Protocol):
 class SessionStore(Protocol):
     """Which conversation a history belongs to."""
 
-    async def find(self, prefixes: Sequence[str]) -> Session | None:
-        """Return the session that last ended in one of these digests, longest history first."""
+    async def standing(self, end: str) -> Place | None:
+        """Return where a conversation stands that has not gone on from this end. Of several their histories are the
+        same: return the newest, and never again before it stands here anew."""
+
+    async def passed(self, mark: str, user: str) -> list[Place]:
+        """Return where conversations left this mark in calls of this user or of nobody named; of more than two, two."""
+
+    def stand(self, stand: Stand, at_ms: int) -> None:
+        """Write where a call leaves its conversation: it stands nowhere else; queued, never awaited."""
 
     async def load(self, session_id: str) -> Session | None:
         """Return a session by its id; its `escalation` is the id of its open hand-off."""

@@ -60,7 +60,6 @@ class Draft:
         self.error = ""
         self.finish_reason = ""
         self.model_served = ""
-        self.prefix = ""
         self.input_digest = ""
         self.sent_digest = ""
         self.simulated = False
@@ -108,7 +107,6 @@ class Draft:
             hold_ms=self.hold_ms,
             policy_digest=self.policy_digest,
             prices_digest=self.prices_digest,
-            prefix=self.prefix,
             input_digest=self.input_digest,
             sent_digest=self.sent_digest,
             simulated=self.simulated,

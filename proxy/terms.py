@@ -245,7 +245,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     turn: int = 1
     """1 for the first call of the conversation."""
     link: str = "new"
-    """How it was found: `header`, `metadata`, `prefix`, or `new`."""
+    """How it was found: `header`, `metadata`, `prefix` (all of its history), `trace` (less), or `new`."""
     issued: tuple[Issued, ...] = ()
     """The newest tool calls that Handrail let through, oldest first."""
     tools: Mapping[str, str] = {}
@@ -256,6 +256,24 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the open escalation: a human owns this conversation."""
     level: Level | None = None
     """What rules have lowered the agent to in this conversation."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a conversation was after one of its calls."""
+
+    session_id: str
+    turn: int
+
+
+class Stand(Place, frozen=True, kw_only=True):
+    """Where a call leaves its conversation, by digests of what the next call will show of it."""
+
+    user: str = ""
+    """Digest of whom the call named as its user."""
+    end: str = ""
+    """Digest of all there is; empty: it stands nowhere yet."""
+    marks: tuple[str, ...] = ()
+    """Digests of less, by which it can be told as long as no other conversation has left them."""
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
@@ -875,8 +893,6 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """How long finished bytes waited for a decision."""
     policy_digest: str = ""
     prices_digest: str = ""
-    prefix: str = ""
-    """Digest of the history up to and including this reply, by which the next call of the conversation is found."""
     input_digest: str = ""
     sent_digest: str = ""
     simulated: bool = False

@@ -1,12 +1,24 @@
 """Owns the proof of proxy/conversation.py: which conversation a call belongs to, what calls know together."""
 
+from collections.abc import Sequence
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from proxy.conversation import LOOK_BACK, REMEMBERED_CALLS, REMEMBERED_TOOLS, History, claimed, results, together
-from proxy.terms import Booked, Caller, Issued, Level, Message, RawRequest, Reply, Request, Session, ToolCall
+from proxy.conversation import (
+    LOOK_BACK,
+    REMEMBERED_CALLS,
+    REMEMBERED_TOOLS,
+    End,
+    History,
+    claimed,
+    results,
+    together,
+    user,
+)
+from proxy.terms import Booked, Caller, Issued, Level, Message, RawRequest, Reply, Request, Session, Stand, ToolCall
 
 CALLER = Caller(agent="a", level=Level.ASSIST, principal="local")
 OTHER = Caller(agent="a", level=Level.ASSIST, principal="key:other")
@@ -44,6 +56,26 @@ def test_a_session_is_claimed_by_header_then_metadata(
     assert (link, bool(link)) == (found, name.startswith("se_"))
 
 
+@pytest.mark.parametrize(
+    ("named", "metadata", "same"),
+    [
+        pytest.param("u", {}, True, id="user"),
+        pytest.param("", {"user_id": "u"}, True, id="metadata user_id"),
+        pytest.param("", {"customer_id": "u"}, True, id="metadata customer_id"),
+        pytest.param("v", {"user_id": "u"}, False, id="user first"),
+        pytest.param("", {"topic": "u"}, False, id="other metadata"),
+        pytest.param("", {}, False, id="nobody"),
+    ],
+)
+def test_a_user_is_named_by_field_or_metadata(named: str, metadata: dict[str, str], same: bool) -> None:
+    """Whom a call speaks for is taken from its field `user`, else from known metadata keys."""
+    mine = user(replace(request(**metadata), user=named), CALLER)
+
+    assert same == (mine == user(replace(request(), user="u"), CALLER))
+    assert bool(mine) == bool(named or {"user_id", "customer_id"} & {*metadata})
+    assert mine != user(replace(request(**metadata), user=named), OTHER) or not mine
+
+
 def test_a_claim_is_the_callers_own() -> None:
     """Two principals that name the same session do not share it."""
     mine, _ = claimed(raw(x_handrail_session="s"), request(), CALLER)
@@ -52,53 +84,203 @@ def test_a_claim_is_the_callers_own() -> None:
     assert mine != yours
 
 
+# --- where conversations end ------------------------------------------------------------------------------------------
+
+
+def said(*texts: str) -> list[Message]:
+    """Make a history in which user and assistant take turns."""
+    return [Message(role=("user", "assistant")[number % 2], text=text) for number, text in enumerate(texts)]
+
+
+ORDER = said(
+    "where is my order 4711?", "It left on Monday, it should be there by now.", "it is not", "I am sorry.", "and?"
+)
+CLOCK = Message(role="system", text="It is noon.")
+
+
+def end(messages: Sequence[Message], caller: Caller = CALLER, user: str = "") -> End:
+    """Return the end at a history's newest reply."""
+    found = History(caller, messages, user).end
+    assert found
+    return found
+
+
+def told(left: Sequence[Message], shown: Sequence[Message], reply: Reply) -> bool:
+    """Say whether a call that shows so much tells the conversation that a reply to this history left."""
+    return not set(History(CALLER, left).extended(reply).marks).isdisjoint(History(CALLER, shown).marks)
+
+
 def test_the_next_request_is_found_by_the_reply() -> None:
-    """The digest after a reply is the newest prefix of the request that quotes it."""
+    """What a reply leaves is what the request that quotes it shows."""
     reply = Reply(text="which order?", tool_calls=(CALL,))
-    said = Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls)
+    quoted = Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls)
     answer = Message(role="tool", text="42", tool_call_id="c1")
 
-    ended = History(CALLER, [HELLO]).extended(reply)
+    left, shown = History(CALLER, ORDER).extended(reply), History(CALLER, [*ORDER, quoted, answer])
 
-    assert ended == History(CALLER, [HELLO, said, answer]).prefixes[0]
+    assert (left, left.marks) == (shown.end, shown.marks[: len(left.marks)])
 
 
-def test_a_call_that_is_written_anew_is_the_same_call() -> None:
+def test_a_history_can_be_extended_more_than_once() -> None:
+    """What one reply leaves does not depend on another that was made up before."""
+    history = History(CALLER, ORDER)
+    first, _ = (history.extended(Reply(text=text)) for text in ("yes", "no"))
+
+    assert first == history.extended(Reply(text="yes"))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(replace(CALL, arguments=r'{"n": 1.0, "order": "\u00e9"}'), id="arguments"),
+        pytest.param(replace(CALL, arguments='{ "order":"é","n":1.0 }'), id="spaces"),
+    ],
+)
+def test_a_call_that_is_written_anew_is_the_same_call(reply: ToolCall) -> None:
     """An agent that reads a call's arguments and sends them back in its own spelling goes on with its conversation."""
-    ours, theirs = (
-        replace(CALL, arguments=text) for text in ('{"order":"é","n":1.0}', r'{"order": "\u00e9", "n": 1.0}')
-    )
+    ours = replace(CALL, arguments='{"order":"é","n":1.0}')
 
-    ended = History(CALLER, [HELLO]).extended(Reply(tool_calls=(ours,)))
+    left = History(CALLER, [HELLO]).extended(Reply(text="I look.", tool_calls=(ours,)))
 
-    assert [ended] == list(History(CALLER, [HELLO, Message(role="assistant", tool_calls=(theirs,))]).prefixes)
+    assert left.whole == end([HELLO, Message(role="assistant", text=" I look.\n", tool_calls=(reply,))]).whole
 
 
-def test_prefixes_are_longest_first_and_few() -> None:
-    """Only the newest assistant messages are looked up, the longest history first."""
-    turns = [HELLO, Message(role="assistant", text="yes")] * (LOOK_BACK + 3)
-
-    prefixes = History(CALLER, turns).prefixes
-
-    assert LOOK_BACK == len(prefixes)
-    assert History(CALLER, turns[:-2]).prefixes[0] == prefixes[1]
+@pytest.mark.parametrize(
+    ("messages", "caller", "user"),
+    [
+        pytest.param(ORDER[:4], OTHER, "", id="principal"),
+        pytest.param(ORDER[:4], replace(CALLER, agent="b"), "", id="agent"),
+        pytest.param(ORDER[:4], CALLER, "u", id="user"),
+        pytest.param([CLOCK, *ORDER[:4]], CALLER, "", id="system prompt"),
+        pytest.param([*ORDER[:3], *said("", "I am sorry?")[1:]], CALLER, "", id="reply"),
+    ],
+)
+def test_an_end_is_one_conversations(messages: list[Message], caller: Caller, user: str) -> None:
+    """Calls that differ in anything at all have another end."""
+    assert end(ORDER[:4]).whole != end(messages, caller, user).whole
 
 
 def test_callers_are_never_joined() -> None:
-    """The same history of another principal has other digests."""
-    turns = [HELLO, Message(role="assistant", text="yes")]
-
-    assert History(CALLER, turns).prefixes != History(OTHER, turns).prefixes
+    """The same history of another principal shows none of the marks that this one left."""
+    assert set(end(ORDER).marks).isdisjoint(end(ORDER, OTHER).marks)
 
 
-@given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), min_size=1, max_size=3, unique=True))
-def test_different_histories_have_different_digests(texts: list[tuple[str, str]]) -> None:
-    """Moving text from one field to another changes the digest: no two histories look the same."""
-    digests = {
-        History(CALLER, [Message(role="assistant", text=text, tool_call_id=call)]).prefixes[0] for text, call in texts
-    }
+CALLED = Message(role="assistant", text="I look.", tool_calls=(CALL,))
+ANSWERED = Message(role="tool", text="42", tool_call_id="c1")
+LONG = Reply(text="It is at the depot in Leeds, Mr Miller.")
+QUOTED = Message(role="assistant", text=LONG.text)
 
-    assert len(texts) == len(digests)
+
+@pytest.mark.parametrize(
+    ("left", "reply", "shown"),
+    [
+        pytest.param(ORDER, LONG, [CLOCK, *ORDER, QUOTED, HELLO], id="another system prompt"),
+        pytest.param(ORDER, LONG, [*ORDER[2:], QUOTED, HELLO], id="the newest messages only"),
+        pytest.param(ORDER, LONG, [*said("In short: an order."), *ORDER[2:], QUOTED, HELLO], id="a summary and those"),
+        pytest.param(ORDER, Reply(tool_calls=(CALL,)), [CALLED, ANSWERED], id="a call that was let through"),
+        pytest.param(ORDER, LONG, [*ORDER, replace(QUOTED, text=f"{LONG.text}\n\nYours, A."), HELLO], id="signed"),
+        pytest.param(ORDER[:3], LONG, [*ORDER[:3], QUOTED, *said("no", "One moment."), HELLO], id="more was said"),
+        pytest.param([HELLO], LONG, [CLOCK, HELLO, QUOTED], id="an opening, if it was marked"),
+    ],
+)
+def test_less_than_all_tells_a_conversation(left: list[Message], reply: Reply, shown: list[Message]) -> None:
+    """Agents change prompts, cut histories short and write replies anew: what is left of a history tells it."""
+    marks = History(CALLER, left).extended(reply, owned=True).marks
+
+    assert not set(marks).isdisjoint(History(CALLER, shown).marks)
+
+
+@pytest.mark.parametrize(
+    ("left", "reply", "shown"),
+    [
+        pytest.param([HELLO], LONG, [CLOCK, HELLO, QUOTED], id="an opening"),
+        pytest.param([HELLO], LONG, [HELLO, replace(QUOTED, text=f"{LONG.text} A."), HELLO], id="an opening, signed"),
+        pytest.param(ORDER[:3], Reply(text="Yes."), [*ORDER[1:3], *said("", "Yes.")[1:], HELLO], id="too little"),
+        pytest.param(ORDER, Reply(text="Yes."), [*ORDER, *said("", "Yes, A.")[1:], HELLO], id="too short a reply"),
+        pytest.param(ORDER, LONG, [*said("Where?", "Here."), *ORDER[-2:], QUOTED], id="other messages before"),
+        pytest.param(ORDER, LONG, [*ORDER, CALLED, ANSWERED], id="another call"),
+        pytest.param(ORDER, LONG, [*ORDER, QUOTED, CALLED, ANSWERED], id="a call that is not known"),
+        pytest.param(ORDER, LONG, [*ORDER, QUOTED, CALLED, ANSWERED, *said("", "Yes.")[1:]], id="nor the one before"),
+        pytest.param(ORDER, LONG, [], id="nothing"),
+        pytest.param(ORDER, LONG, [HELLO], id="no reply"),
+    ],
+)
+def test_too_little_tells_nothing(left: list[Message], reply: Reply, shown: list[Message]) -> None:
+    """What anybody may have said, and what a conversation that is known would know, leads nowhere."""
+    assert not told(left, shown, reply)
+
+
+def test_an_opening_of_a_named_user_is_marked() -> None:
+    """Where calls name their user, the little that was said is said by few."""
+    left, shown = History(CALLER, [HELLO], "u").extended(LONG), History(CALLER, [CLOCK, HELLO, QUOTED], "u")
+
+    assert left.marks[0] == shown.marks[0]
+
+
+def test_few_older_places_are_looked_up() -> None:
+    """The newest come first, and a long history does not make a call search for long."""
+    history = History(CALLER, [*ORDER[:4] * 10, HELLO])
+
+    assert LOOK_BACK + 2 == len(history.marks)
+    assert list(history.marks[2:4]) == [History(CALLER, (ORDER[:4] * 10)[:n]).marks[0] for n in (38, 36)]
+
+
+def test_a_call_leaves_its_conversation_at_its_end() -> None:
+    """With a reply it stands there, marked."""
+    history = History(CALLER, ORDER, "u")
+    ends = history.extended(LONG)
+
+    left = Stand(session_id="s", turn=3, user="u", end=ends.whole, marks=ends.marks)
+    assert left == history.stand(Session(id="s", turn=3), ends)
+
+
+@pytest.mark.parametrize(
+    ("messages", "turn"), [pytest.param(ORDER, 2, id="a later call"), pytest.param([HELLO], 2, id="the first call")]
+)
+def test_a_call_without_a_reply_leaves_it_where_it_was(messages: list[Message], turn: int) -> None:
+    """It stands where it stood, if it stood anywhere, and has left nothing."""
+    history = History(CALLER, messages)
+
+    left = Stand(session_id="s", turn=turn, end=history.end.whole if history.end else "")
+    assert left == history.stand(Session(id="s", turn=3), None)
+
+
+TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool", "system"]), st.text(max_size=4)), max_size=6)
+
+
+@settings(max_examples=60)
+@given(TURNS, TURNS)
+def test_different_histories_have_different_ends(one: list[tuple[str, str]], two: list[tuple[str, str]]) -> None:
+    """Two calls have one end only if they say the same in the same roles: system prompts, and all others in order."""
+
+    def parts(turns: list[tuple[str, str]]) -> tuple[list[str], list[tuple[str, str]]]:
+        prompts = [text.strip() for role, text in turns if role == "system"]
+        return prompts, [(role, text.strip()) for role, text in turns if role != "system"]
+
+    first, second = (
+        History(CALLER, [Message(role=role, text=text) for role, text in turns]).extended(LONG) for turns in (one, two)
+    )
+    assert (parts(one) == parts(two)) == (first.whole == second.whole)
+
+
+@settings(max_examples=60)
+@given(
+    TURNS, st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), min_size=1, max_size=3), st.text(max_size=30)
+)
+def test_every_reply_is_found_by_the_call_that_quotes_it(
+    turns: list[tuple[str, str]], calls: list[tuple[str, str]], text: str
+) -> None:
+    """Whatever was said and called, the next call shows the end that the reply left and every mark of it."""
+    messages = [Message(role=role, text=said_) for role, said_ in turns]
+    reply = Reply(text=text, tool_calls=tuple(ToolCall(id=a, name=b, arguments=a) for a, b in calls))
+
+    left = History(CALLER, messages).extended(reply)
+    quoted = Message(role="assistant", text=text, tool_calls=reply.tool_calls)
+    shown = History(CALLER, [*messages, quoted, *ORDER[:1]])
+
+    assert shown.end
+    assert left.whole == shown.end.whole
+    assert {*left.marks} <= {*shown.marks}
 
 
 # --- tool results -----------------------------------------------------------------------------------------------------

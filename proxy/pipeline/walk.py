@@ -39,6 +39,7 @@ from proxy.terms import (
     Message,
     OnDeny,
     Phase,
+    Place,
     RawRequest,
     Reply,
     Request,
@@ -97,6 +98,8 @@ class Walk:
         self.request: Request
         self.facts: Facts
         self.history: conversation.History
+        self.end: conversation.End | None = None
+        """How the conversation ends with the reply."""
         self.vault: Vault
         self.passage: Passage | None = None
         """The way of the newest attempt's reply."""
@@ -123,7 +126,8 @@ class Walk:
         self.policies = self.policies.narrow(caller.agent, request.model, caller.tenant)
         self._try(self.snapshot.candidate, caller)
         draft.computed = self._read(lambda policies: policies.computed)
-        self.history = conversation.History(caller, request.messages)
+        user = conversation.user(request, caller)
+        self.history = conversation.History(caller, request.messages, user)
         draft.session = await self._session()
         self.facts = Facts(
             at_ms=draft.at_ms,
@@ -133,7 +137,7 @@ class Walk:
             headers=self._visible(),
             results=conversation.results(request.messages, draft.session, draft.at_ms),
             labels=draft.session.labels,
-            user=conversation.user(request, caller),
+            user=user,
         )
         self.entered = True
         self.notes.issued = self.quotas.hear(self.snapshot.policies, self.facts)
@@ -172,8 +176,22 @@ class Walk:
         if name:
             known = await self.house.sessions.load(name)
             return replace(known, link=link) if known else Session(id=name, link=link)
-        known = await self.house.sessions.find(self.history.prefixes) if self.history.prefixes else None
-        return replace(known, link="prefix") if known else Session(id=self.house.ids.new("se"))
+        place, link = await self._place()
+        if place is None:
+            return Session(id=self.house.ids.new("se"))
+        known = await self.house.sessions.load(place.session_id) or Session(id=place.session_id)
+        return replace(known, turn=place.turn + 1, link=link)
+
+    async def _place(self) -> tuple[Place | None, str]:
+        """Return where the conversation was that goes on with this call, and what told: all of its history, or less
+        that only one conversation has left."""
+        sessions, history = self.house.sessions, self.history
+        if history.end and (place := await sessions.standing(history.end.whole)):
+            return place, "prefix"
+        for mark in history.marks:
+            if places := await sessions.passed(mark, history.user):
+                return (places[0] if len(places) == 1 else None), "trace"
+        return None, ""
 
     # --- policy -----------------------------------------------------------------------------------------------------
 
@@ -521,7 +539,7 @@ class Walk:
         self.draft.tool_calls = [call.name for reply in replies for call in reply.tool_calls]
         if replies:
             self.draft.finish_reason = replies[0].finish_reason
-            self.draft.prefix = self.history.extended(replies[0])
+            self.end = self.history.extended(replies[0])
         if not self.client.gone:
             self.quotas.leave()
         self.notes.issue((call, self.quotas.booked(call)) for reply in replies for call in reply.tool_calls)
@@ -574,7 +592,8 @@ class Walk:
         if not self.begun and not left and (call := self.humans.by_tool(decision, self.request)):
             reply = replace(reply, text="", finish_reason="tool_calls", tool_calls=(call,))
             self.draft.finish_reason = reply.finish_reason
-        self.draft.prefix = self.history.extended(replace(reply, text=said + reply.text))
+        owned = decision.verdict is Verdict.ESCALATE
+        self.end = self.history.extended(replace(reply, text=said + reply.text), owned=owned)
         if left:
             yield from self.release([*(ended(delta, reply) for delta in left), End()])
             return
@@ -608,6 +627,8 @@ class Walk:
             # What nobody authenticated for is counted, not recorded: strangers must not fill the disk.
             self.house.records.finish(exchange)
             self.notes.remember()
+        if self.entered:
+            self.house.sessions.stand(self.history.stand(self.draft.session, self.end), self.draft.at_ms)
         self.quotas.close()
         self.books.settle()
         self.house.observe(exchange)

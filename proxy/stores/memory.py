@@ -29,7 +29,20 @@ from proxy.stores import (
     standing,
     used,
 )
-from proxy.terms import Delivery, Exchange, Handoff, Held, HeldState, Kept, Reservation, Session, Settlement, Totals
+from proxy.terms import (
+    Delivery,
+    Exchange,
+    Handoff,
+    Held,
+    HeldState,
+    Kept,
+    Place,
+    Reservation,
+    Session,
+    Settlement,
+    Stand,
+    Totals,
+)
 
 _SETTLED = 16_384
 
@@ -56,6 +69,60 @@ class _Attempt:
     cost_nanousd: int | None = None
 
 
+class _Places:
+    """Where conversations are, and where they were."""
+
+    def __init__(self) -> None:
+        self._stands: dict[str, tuple[int, Stand]] = {}
+        self._at: dict[str, dict[str, None]] = {}
+        """End -> the ids of the sessions that stand there, newest last."""
+        self._passed: dict[str, dict[str, dict[str, tuple[int, int]]]] = {}
+        """Mark -> user -> session id -> (when, turn)."""
+
+    def standing(self, end: str) -> Place | None:
+        if not (here := self._at.get(end)):
+            return None
+        _, stand = self._stands[next(reversed(here))]
+        if len(here) > 1:
+            self._leave(stand.session_id)
+        return Place(session_id=stand.session_id, turn=stand.turn)
+
+    def passed(self, mark: str, user: str) -> list[Place]:
+        users = self._passed.get(mark, {})
+        found: dict[str, Place] = {}
+        for name in ("", user):
+            for session_id, (_, turn) in users.get(name, {}).items():
+                found[session_id] = Place(session_id=session_id, turn=turn)
+                if len(found) > 1:
+                    return [*found.values()]
+        return [*found.values()]
+
+    def stand(self, stand: Stand, at_ms: int) -> None:
+        self._leave(stand.session_id)
+        if stand.end:
+            self._stands[stand.session_id] = at_ms, stand
+            self._at.setdefault(stand.end, {})[stand.session_id] = None
+        for mark in stand.marks:
+            left = self._passed.setdefault(mark, {}).setdefault(stand.user, {})
+            left[stand.session_id] = at_ms, stand.turn
+
+    def purge(self, before_ms: int) -> None:
+        for name in [name for name, (at_ms, _) in self._stands.items() if at_ms < before_ms]:
+            self._leave(name)
+        for mark, users in [*self._passed.items()]:
+            kept = {user: {n: p for n, p in left.items() if p[0] >= before_ms} for user, left in users.items()}
+            self._passed[mark] = {user: left for user, left in kept.items() if left}
+            if not self._passed[mark]:
+                del self._passed[mark]
+
+    def _leave(self, session_id: str) -> None:
+        if left := self._stands.pop(session_id, None):
+            here = self._at[left[1].end]
+            del here[session_id]
+            if not here:
+                del self._at[left[1].end]
+
+
 class MemoryStore:
     """Keep everything in dictionaries; `exchanges` may be read by tests, last written last."""
 
@@ -67,7 +134,7 @@ class MemoryStore:
         self._touched: dict[Pair, int] = {}
         self._leases: dict[str, int] = {}
         self._sessions: dict[str, int] = {}
-        self._prefixes: dict[str, tuple[str, int]] = {}
+        self._places = _Places()
         self._saved: dict[str, tuple[int, Session]] = {}
         self._held: dict[str, Held] = {}
         self._handoffs: dict[str, Handoff] = {}
@@ -131,8 +198,6 @@ class MemoryStore:
         self._write(exchange)
         session = exchange.session
         self._sessions[session.id] = max(session.turn, self._sessions.get(session.id, 0))
-        if exchange.prefix:
-            self._prefixes[exchange.prefix] = (session.id, session.turn)
 
     def keep(self, kept: Kept) -> None:
         """Write what policy knew along a call."""
@@ -144,13 +209,17 @@ class MemoryStore:
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
-    async def find(self, prefixes: Sequence[str]) -> Session | None:
-        """Return the session that last ended in one of these digests, longest history first; `turn` is the next."""
-        place = next((self._prefixes[prefix] for prefix in prefixes if prefix in self._prefixes), None)
-        if place is None:
-            return None
-        session_id, turn = place
-        return msgspec.structs.replace(self._known(session_id), turn=turn + 1, link="prefix")
+    async def standing(self, end: str) -> Place | None:
+        """Return where a conversation stands that has not gone on from this end; of several the newest, once."""
+        return self._places.standing(end)
+
+    async def passed(self, mark: str, user: str) -> list[Place]:
+        """Return where conversations left this mark in calls of this user or of nobody named; of more than two, two."""
+        return self._places.passed(mark, user)
+
+    def stand(self, stand: Stand, at_ms: int) -> None:
+        """Write where a call leaves its conversation: it stands nowhere else."""
+        self._places.stand(stand, at_ms)
 
     async def load(self, session_id: str) -> Session | None:
         """Return a session by its id; `turn` is the next."""
@@ -266,6 +335,7 @@ class MemoryStore:
             if not self._totals[pair].reserved_nanousd:
                 del self._totals[pair], self._touched[pair]
         self._saved = {name: saved for name, saved in self._saved.items() if saved[0] >= before_ms}
+        self._places.purge(before_ms)
         self._held = {name: held for name, held in self._held.items() if held.expires_ms >= before_ms}
         for name in [name for name, handoff in self._handoffs.items() if 0 < handoff.closed_ms < before_ms]:
             del self._handoffs[name]

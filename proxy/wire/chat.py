@@ -108,6 +108,7 @@ class _Chat(msgspec.Struct):
     response_format: _Format | None = None
     metadata: dict[str, Any] | None = None
     user: str | None = None
+    safety_identifier: str | None = None
 
 
 _TOP = frozenset({*_Chat.__struct_fields__, "tool_choice", "parallel_tool_calls", "function_call"})
@@ -140,7 +141,7 @@ def decode(raw: RawRequest) -> Request:
         temperature=chat.temperature,
         structured=chat.response_format is not None and chat.response_format.type != "text",
         metadata={key: value for key, value in chat.metadata.items() if type(value) is str} if chat.metadata else {},
-        user=chat.user or "",
+        user=chat.user or chat.safety_identifier or "",
         body=body,
         raw=raw.body,
     )

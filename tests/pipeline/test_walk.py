@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,13 +15,13 @@ from msgspec.structs import replace
 from proxy.errors import Overloaded, Unauthenticated
 from proxy.framing import LIMIT_BYTES
 from proxy.ports import Context
-from proxy.snapshot import Limits
+from proxy.snapshot import Limits, Snapshot
 from proxy.terms import Caller, End, Exchange, Fault, Finding, Head, RawRequest, State, UsageSource, Verdict
 from tests.fakes import Script
 from tests.walking import CONFIG, PLAIN, Walked, compiled
 
 HEAD = {"content-type": "text/event-stream"}
-ASK = {"model": "large", "messages": [{"role": "user", "content": "Hi"}]}
+ASK: dict[str, Any] = {"model": "large", "messages": [{"role": "user", "content": "Hi"}]}
 STREAM = {**ASK, "stream": True}
 
 
@@ -339,13 +340,15 @@ async def test_a_model_is_not_told_of_one_of_several_choices(tmp_path: Path) -> 
 
 
 async def test_a_reply_without_choices_passes() -> None:
-    """A reply that says nothing has nothing to judge, and no next call is found by it."""
+    """A reply that says nothing has nothing to judge, and leaves its conversation nowhere."""
     body = b'{"id":"c","model":"large","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":0}}'
-    walked = Walked(Script(chunks=(body,)))
+    walked = Walked(*[Script(chunks=(body,))] * 2)
 
     outcome = await walked.call(ASK)
 
-    assert (body, "") == (outcome.body, check_books(walked, State.COMPLETE, [State.COMPLETE]).prefix)
+    check_books(walked, State.COMPLETE, [State.COMPLETE])
+    await walked.call({**ASK, "messages": [*ASK["messages"], {"role": "assistant", "content": ""}]})
+    assert (body, ["new", "new"]) == (outcome.body, [exchange.session.link for exchange in walked.seen])
 
 
 async def test_an_attempt_takes_nothing_from_the_one_before() -> None:
@@ -472,3 +475,109 @@ async def test_a_long_text_comes_to_the_same_in_turns(tmp_path: Path, secret: st
     assert text == body["choices"][0]["message"]["content"]
     assert said.replace("N-42", "[PATTERN]")[:5000] == text[:5000]
     assert text.endswith("No." if secret else "so.")
+
+
+# --- which conversation a call belongs to -----------------------------------------------------------------------------
+
+ANSWER = b'{"id":"c","model":"large","choices":[{"index":0,"finish_reason":"stop","message":{"content":"%s"}}]}'
+HANDS_OVER = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  escalation: [{id: e, when: 'request.user_text.contains("human")', to: tier2, message: One moment.}]
+"""
+
+
+class Agent:
+    """An agent that names no conversation."""
+
+    def __init__(self, *answers: str, snapshot: Snapshot = PLAIN) -> None:
+        self.walked = Walked(*(Script(chunks=(ANSWER % said.encode(),)) for said in answers), snapshot=snapshot)
+
+    async def call(self, *said: str, prompt: str = "", user: str = "") -> str:
+        """Send a history in which user and assistant take turns; return the name of its session."""
+        messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
+        system = [{"role": "system", "content": prompt}] if prompt else []
+        await self.walked.call({"model": "large", "messages": [*system, *messages], "user": user})
+        return self.walked.seen[-1].session.id
+
+
+async def test_customers_who_open_alike_keep_their_own_conversations() -> None:
+    """As many as have said the same may go on, each in a session of its own, which stays its own."""
+    agent = Agent("Hello!", "Hello!", "Which one?", "Why?", "Done.", "Done.")
+    opened = [await agent.call("Hi") for _ in range(2)]
+    second = [await agent.call("Hi", "Hello!", text) for text in ("my order", "a refund")]
+    third = [
+        await agent.call("Hi", "Hello!", *more) for more in (("my order", "Which one?", "1"), ("a refund", "Why?", "2"))
+    ]
+
+    assert sorted(opened) == sorted(second)
+    assert second == third
+
+
+async def test_nobody_takes_the_place_of_a_call_that_failed() -> None:
+    """A conversation whose call came to nothing may be found again where it was."""
+    agent = Agent("Hello!", "Hello!")
+    opened = {await agent.call("Hi") for _ in range(2)}
+    agent.walked.upstream.scripts = [Script(refuse="connect_failed"), *[Script(chunks=(ANSWER % b"Yes?",))] * 2]
+    failed = await agent.call("Hi", "Hello!", "my order")
+    again = [await agent.call("Hi", "Hello!", text) for text in ("my order", "a refund")]
+
+    assert opened == {*again}
+    assert failed == again[0]
+
+
+async def test_who_can_be_anybody_begins_anew() -> None:
+    """Where several have said the same and all have gone on, a call that goes back there starts a conversation."""
+    agent = Agent(*["Which order is it about?"] * 2, "a", "b", "c")
+    opened = {await agent.call("where is my order?") for _ in range(2)}
+    for text in ("1", "2"):
+        await agent.call("where is my order?", "Which order is it about?", text)
+    back = await agent.call("where is my order?", "Which order is it about?", "3")
+
+    assert (False, "new", 1) == (back in opened, *_link(agent.walked))
+
+
+async def test_a_conversation_that_is_known_alone_is_gone_on_with() -> None:
+    """A question that was edited belongs to the conversation that it was edited in."""
+    agent = Agent("Which order is it about?", "a", "b")
+    opened = await agent.call("where is my order?")
+    await agent.call("where is my order?", "Which order is it about?", "1")
+    back = await agent.call("where is my order?", "Which order is it about?", "2")
+
+    assert (opened, "trace", 2) == (back, *_link(agent.walked))
+
+
+async def test_users_are_never_joined() -> None:
+    """What one user has said leads another nowhere; the same user goes on under any system prompt."""
+    agent = Agent(*["Hello!"] * 4)
+    ann = await agent.call("Hi", prompt="It is one.", user="ann")
+    eve = await agent.call("Hi", "Hello!", "well", prompt="It is one.", user="eve")
+    anybody = await agent.call("Hi", "Hello!", "well", prompt="It is one.")
+    again = await agent.call("Hi", "Hello!", "well", prompt="It is two.", user="ann")
+
+    assert (3, ann) == (len({ann, eve, anybody}), again)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        pytest.param("", ("a human!", "One moment.", "hello?"), id="going on"),
+        pytest.param("It is two.", ("a human!", "One moment.", "hello?"), id="with another prompt"),
+        pytest.param("", ("a human!", "One moment.", "never mind"), id="saying something else instead"),
+    ],
+)
+async def test_a_hand_off_is_not_escaped(tmp_path: Path, prompt: str, said: tuple[str, ...]) -> None:
+    """A conversation that a human owns is kept from the model, whatever the next call changes."""
+    agent = Agent(snapshot=await asyncio.to_thread(compiled, CONFIG, HANDS_OVER, tmp_path))
+    await agent.call("a human!")
+    await agent.call("a human!", "One moment.", "hello?")
+    await agent.call(*said, prompt=prompt)
+
+    assert ([], State.DENIED) == (agent.walked.upstream.sent, agent.walked.seen[-1].state)
+
+
+def _link(walked: Walked) -> tuple[str, int]:
+    session = walked.seen[-1].session
+    return session.link, session.turn

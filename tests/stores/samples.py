@@ -16,6 +16,7 @@ from proxy.terms import (
     Reservation,
     Session,
     Settlement,
+    Stand,
     State,
     Target,
     Tried,
@@ -74,7 +75,6 @@ def exchange(
     *attempts: Attempt,
     session: str = "s",
     turn: int = 1,
-    prefix: str = "",
     started_ms: int = AT_MS,
 ) -> Exchange:
     """Make a record with one decision."""
@@ -90,8 +90,12 @@ def exchange(
         attempts=attempts,
         cost=attempts[-1].cost if attempts else Cost(nanousd=None),
         decisions=(Decision(id=f"{name}-request", phase=Phase.REQUEST, verdict=Verdict.ALLOW),),
-        prefix=prefix,
     )
+
+
+def stand(session: str, end: str = "", *marks: str, user: str = "", turn: int = 1) -> Stand:
+    """Make where a call leaves its conversation."""
+    return Stand(session_id=session, turn=turn, user=user, end=end, marks=marks)
 
 
 def sent(name: str, *before: Attempt, started_ms: int = AT_MS) -> Exchange:

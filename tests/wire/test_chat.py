@@ -75,6 +75,8 @@ def test_the_smallest_request() -> None:
         pytest.param({"response_format": {"type": "text"}}, {"structured": False}, id="text format"),
         pytest.param({"metadata": {"a": "b", "c": 1}}, {"metadata": {"a": "b"}}, id="metadata that is text"),
         pytest.param({"user": "u"}, {"user": "u"}, id="user"),
+        pytest.param({"safety_identifier": "u"}, {"user": "u"}, id="safety_identifier"),
+        pytest.param({"user": "u", "safety_identifier": "v"}, {"user": "u"}, id="user before safety_identifier"),
         pytest.param(
             {"tools": [function("f"), {"type": "custom", "custom": {"name": "c"}}, {"type": "web_search"}]},
             {

@@ -40,8 +40,8 @@ _DISPATCH = "INSERT OR REPLACE INTO dispatched VALUES (?, ?, ?)"
 _SETTLE = "DELETE FROM attempts WHERE reservation_id = ? RETURNING entry, held_nanousd, held_under, cost_nanousd"
 _LAND = "DELETE FROM dispatched WHERE exchange_id = ?"
 _FINISH = """INSERT OR REPLACE INTO exchanges
-    (id, started_ms, session_id, turn, prefix, agent, state, status, model, cost_nanousd, body)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    (id, started_ms, session_id, turn, agent, state, status, model, cost_nanousd, body)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _BEAT_ATTEMPT = "UPDATE attempts SET expires_ms = max(expires_ms, ?) WHERE reservation_id = ?"
 _BEAT_EXCHANGE = "UPDATE dispatched SET expires_ms = max(expires_ms, ?) WHERE exchange_id = ?"
 _LAPSED = """SELECT reservation_id, entry, held_nanousd, held_under FROM attempts
@@ -140,7 +140,6 @@ class Books:
                 exchange.started_ms,
                 exchange.session.id,
                 exchange.session.turn,
-                exchange.prefix or None,
                 exchange.caller.agent,
                 exchange.state,
                 exchange.status,

@@ -70,6 +70,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             exchange_id TEXT NOT NULL PRIMARY KEY, at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT""",
         "CREATE INDEX facts_by_time ON facts (at_ms)",
     ),
+    (
+        # Where each conversation stands; of several that stand at one end the newest goes on first. A row that is
+        # written again gets a new `seq`, so the oldest rows of this table and the next have the lowest.
+        """CREATE TABLE stands (
+            seq INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, turn INTEGER NOT NULL, end TEXT NOT NULL,
+            at_ms INTEGER NOT NULL) STRICT""",
+        "CREATE INDEX stands_by_end ON stands (end)",
+        # The marks that conversations have left.
+        """CREATE TABLE marks (
+            seq INTEGER PRIMARY KEY, mark TEXT NOT NULL, user TEXT NOT NULL, session_id TEXT NOT NULL,
+            turn INTEGER NOT NULL, at_ms INTEGER NOT NULL) STRICT""",
+        "CREATE UNIQUE INDEX marks_by_mark ON marks (mark, user, session_id)",
+        # The column stays, since processes of an earlier version may write to the file while it is upgraded.
+        "DROP INDEX exchanges_by_prefix",
+    ),
 )
 """Statements that bring a file from version `i` to `i + 1`; append only, since files of every version exist."""
 

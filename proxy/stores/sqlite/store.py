@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,10 +21,23 @@ from proxy.stores import Once, Pair, pairs
 from proxy.stores.sqlite.books import Books, Operation
 from proxy.stores.sqlite.desk import Desk, decode_handoff, decode_held, decode_session
 from proxy.stores.sqlite.file import Checkpointer, connect, is_busy, is_trouble, overloaded
-from proxy.terms import Delivery, Exchange, Handoff, Held, HeldState, Kept, Reservation, Session, Settlement, Totals
+from proxy.stores.sqlite.places import PASSED, STANDING, Places, read
+from proxy.terms import (
+    Delivery,
+    Exchange,
+    Handoff,
+    Held,
+    HeldState,
+    Kept,
+    Place,
+    Reservation,
+    Session,
+    Settlement,
+    Stand,
+    Totals,
+)
 
 _TOTALS = "SELECT settled_nanousd, reserved_nanousd, tokens, calls FROM counters WHERE scope = ? AND window = ?"
-_BY_PREFIX = "SELECT session_id, turn FROM exchanges WHERE prefix = ? ORDER BY seq DESC LIMIT 1"
 _BY_ID = """SELECT (SELECT max(turn) FROM exchanges WHERE session_id = ?1),
     (SELECT body FROM sessions WHERE session_id = ?1),
     (SELECT id FROM handoffs WHERE session_id = ?1 AND closed_ms IS NULL)"""
@@ -39,7 +52,6 @@ _BATCH = 128
 _FIRST_DELAY_S = 0.001
 _BUSY_DELAY_S = 0.005
 _TROUBLE_DELAY_S = 1.0
-_REMEMBERED = 4096
 _SETTLED = 16_384
 
 
@@ -104,6 +116,7 @@ class SqliteStore:
         self._checkpointer = checkpointer
         self._books = Books(connection)
         self._desk = Desk(connection)
+        self._places = Places(connection)
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[_Job] = deque()
         self._timer: asyncio.Handle | None = None
@@ -112,8 +125,6 @@ class SqliteStore:
         self._singly = 0
         """How many of the next jobs are written one by one, to find the one that fails."""
         self._settled = Once(_SETTLED)
-        self._remembered: OrderedDict[str, tuple[str, int]] = OrderedDict()
-        """(session id, turn) that a history ended in."""
 
     @property
     def backlog(self) -> int:
@@ -160,8 +171,6 @@ class SqliteStore:
 
     def finish(self, exchange: Exchange) -> None:
         """Write the finished exchange over the dispatched one; queued."""
-        if exchange.prefix:
-            self._remember(exchange.prefix, exchange.session.id, exchange.session.turn)
         self._put(partial(self._books.finish, exchange))
 
     def keep(self, kept: Kept) -> None:
@@ -170,14 +179,22 @@ class SqliteStore:
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
-    async def find(self, prefixes: Sequence[str]) -> Session | None:
-        """Return the session that last ended in one of these digests, longest history first; `turn` is the next."""
-        for prefix in prefixes:
-            if place := self._remembered.get(prefix) or await self._place(prefix):
-                session_id, turn = place
-                known = await self._known(session_id) or Session(id=session_id)
-                return msgspec.structs.replace(known, turn=turn + 1, link="prefix")
-        return None
+    async def standing(self, end: str) -> Place | None:
+        """Return where a conversation stands that has not gone on from this end; of several the newest, once."""
+        await self._written()
+        places = read(await self._read(STANDING, (end,)))
+        if len(places) > 1:
+            places = cast("list[Place]", await self._do(partial(self._places.take, end)))
+        return places[0] if places else None
+
+    async def passed(self, mark: str, user: str) -> list[Place]:
+        """Return where conversations left this mark in calls of this user or of nobody named; of more than two, two."""
+        await self._written()
+        return read(await self._read(PASSED, (mark, user)))[:2]
+
+    def stand(self, stand: Stand, at_ms: int) -> None:
+        """Write where a call leaves its conversation: it stands nowhere else; queued."""
+        self._put(partial(self._places.stand, stand, at_ms))
 
     async def load(self, session_id: str) -> Session | None:
         """Return a session by its id; `turn` is the next."""
@@ -255,8 +272,9 @@ class SqliteStore:
         total = 0
         while deleted := await self._do(partial(self._books.purge, before_ms)):
             total += deleted
-        while await self._do(partial(self._desk.purge, before_ms)):
-            pass
+        for purge in (self._desk.purge, self._places.purge):
+            while await self._do(partial(purge, before_ms)):
+                pass
         return total
 
     async def forget(self, before_ms: int) -> int:
@@ -362,24 +380,17 @@ class SqliteStore:
                     raise overloaded(error) from error
             await asyncio.sleep(_FIRST_DELAY_S)
 
-    async def _known(self, session_id: str) -> Session | None:
-        """Return a session with its next turn; a state that is still queued is waited for."""
+    async def _written(self) -> None:
+        """Wait for what is queued: no call may miss what the one before it left."""
         if self._jobs:
             await self._do(lambda: None)
+
+    async def _known(self, session_id: str) -> Session | None:
+        """Return a session with its next turn."""
+        await self._written()
         [(turn, body, handoff_id)] = await self._read(_BY_ID, (session_id,))
         if turn is body is handoff_id is None:
             return None
         saved = decode_session(body) if body else Session(id=session_id, turn=0)
         last = max(turn or 0, saved.turn)
         return msgspec.structs.replace(saved, turn=last + 1, link="header", escalation=handoff_id or "")
-
-    async def _place(self, prefix: str) -> tuple[str, int] | None:
-        for session_id, turn in await self._read(_BY_PREFIX, (prefix,)):
-            return self._remember(prefix, session_id, turn)
-        return None
-
-    def _remember(self, prefix: str, session_id: str, turn: int) -> tuple[str, int]:
-        place = self._remembered[prefix] = (session_id, turn)
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
-        return place

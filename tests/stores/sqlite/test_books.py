@@ -94,11 +94,11 @@ def test_expired_attempts_are_forgotten_a_day_later(books: Books, connection: sq
 
 def test_columns_say_what_the_record_says(books: Books, connection: sqlite3.Connection) -> None:
     """A person with any SQLite shell can add up costs by agent, model and state; an unknown cost is NULL."""
-    done = exchange("ex_1", State.COMPLETE, attempt("ex_1"), session="s_1", turn=2, prefix="abc")
+    done = exchange("ex_1", State.COMPLETE, attempt("ex_1"), session="s_1", turn=2)
     books.commit([partial(books.finish, done)])
 
-    columns = "id, started_ms, session_id, turn, prefix, agent, state, status, model, cost_nanousd"
-    assert [("ex_1", AT_MS, "s_1", 2, "abc", "a", "complete", 0, "m", None)] == table(connection, columns, "exchanges")
+    columns = "id, started_ms, session_id, turn, agent, state, status, model, cost_nanousd"
+    assert [("ex_1", AT_MS, "s_1", 2, "a", "complete", 0, "m", None)] == table(connection, columns, "exchanges")
 
 
 def test_a_body_is_readable_json(books: Books, connection: sqlite3.Connection) -> None:

@@ -72,7 +72,7 @@ def taken(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        pytest.param(newer, "written by a newer Handrail (schema 4, this one knows 3); upgrade Handrail", id="newer"),
+        pytest.param(newer, "written by a newer Handrail (schema 5, this one knows 4); upgrade Handrail", id="newer"),
         pytest.param(garbage, "cannot be used as the record store: file is not a database", id="not a database"),
         pytest.param(folder, "cannot be used as the record store: unable to open database file", id="a folder"),
         pytest.param(taken, "cannot be used as the record store: table exchanges already exists", id="other tables"),

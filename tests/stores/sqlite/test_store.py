@@ -16,8 +16,8 @@ from proxy.errors import BudgetExceeded, HandrailError, Overloaded
 from proxy.stores import sqlite as shelf
 from proxy.stores.sqlite import Reader, Settings, SqliteStore
 from proxy.stores.sqlite.file import Checkpointer, connect
-from proxy.terms import Session, Totals
-from tests.stores.samples import AT_MS, DAY, LATER_MS, exchange, limit, reservation, sent, settlement
+from proxy.terms import Place, Totals
+from tests.stores.samples import AT_MS, DAY, LATER_MS, exchange, limit, reservation, sent, settlement, stand
 
 
 @pytest.fixture
@@ -148,22 +148,11 @@ async def test_many_dead_calls_are_recovered_in_slices(path: str) -> None:
 async def test_a_conversation_goes_on_in_another_process(path: str) -> None:
     """A history that one process recorded is found by another, and after a restart."""
     async with shelf.open(Settings(path=path)) as first:
-        first.finish(exchange("ex_1", session="s_1", prefix="abc"))
+        first.stand(stand("s_1", "abc", "mark"), AT_MS)
 
     async with shelf.open(Settings(path=path)) as second:
-        assert [Session(id="s_1", turn=2, link="prefix")] * 2 == [await second.find(["abc"]) for _ in range(2)]
-
-
-async def test_more_conversations_than_are_remembered(path: str) -> None:
-    """The oldest history is still found when it has fallen out of memory."""
-    async with shelf.open(Settings(path=path)) as store:
-        for n in range(4200):
-            store.finish(exchange(f"ex_{n}", session=f"s_{n}", prefix=f"p_{n}"))
-        await store.recover(0)
-        found = await store.find(["p_0"])
-
-    assert found is not None
-    assert "s_0" == found.id
+        assert Place(session_id="s_1", turn=1) == await second.standing("abc")
+        assert [Place(session_id="s_1", turn=1)] == await second.passed("mark", "")
 
 
 # --- callers that leave ---------------------------------------------------------------------------------------------
