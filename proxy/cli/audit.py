@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy import app, audit, journal
+from proxy.cli import configuration
 from proxy.errors import ConfigError
 from proxy.stores.sqlite import Reader
 
@@ -60,7 +61,7 @@ def _verb(
     run: Callable[[argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
-    parser.add_argument("--config", type=Path, help="the configuration that names the log")
+    configuration.add(parser)
     parser.add_argument("--log", type=Path, help="the log's folder itself")
     parser.set_defaults(run=run)
     return parser

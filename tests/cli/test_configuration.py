@@ -21,6 +21,7 @@ from proxy.cli import configuration, main
         pytest.param(["diff"], id="diff"),
         pytest.param(["approvals", "list"], id="approvals"),
         pytest.param(["escalations", "list"], id="escalations"),
+        pytest.param(["audit", "key"], id="audit"),
     ],
 )
 def test_the_file_here_is_read_unless_another_is_named(
