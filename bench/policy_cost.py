@@ -1,10 +1,13 @@
 """Owns the price of a decision: microseconds of CPU per phase with the support pack, and of its topic guard per text.
 
+And of judging all tool results of a long conversation by rules that read its history, with the retail pack.
+
 Run: python bench/policy_cost.py [rounds]
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +17,7 @@ from msgspec.structs import replace
 
 from proxy import config
 from proxy.guards import topics
-from proxy.policy import PolicySet, Source, load
+from proxy.policy import PolicySet, Shared, Source, load
 from proxy.terms import (
     Caller,
     Facts,
@@ -25,6 +28,7 @@ from proxy.terms import (
     Phase,
     Reply,
     Request,
+    Result,
     Session,
     Spend,
     ToolCall,
@@ -32,6 +36,9 @@ from proxy.terms import (
 )
 
 PACK = Path(__file__).resolve().parent.parent / "rules" / "support"
+RETAIL = PACK.parent / "retail" / "policy.yaml"
+CUSTOMER = "yusuf_rossi_9620"
+RESULTS = (25, 50, 100, 200)
 ORDER: Json = {"type": "object", "properties": {"order_id": {"type": "string"}}, "required": ["order_id"]}
 TOOLS = ("lookup_order", "issue_refund", "search_faq", "cancel_order", "delete_account")
 MESSAGES = (
@@ -86,6 +93,37 @@ def decisions(policies: PolicySet, known: Facts) -> dict[str, Callable[[], objec
     }
 
 
+def judged(results: int) -> Callable[[], object]:
+    """Return what a call of the retail desk costs for all of its tool results."""
+    policies = config.policies_of([RETAIL])
+    messages = [Message(role="user", text="Hi, it is Yusuf Rossi, 19122. What about my orders?")]
+    found: list[Result] = []
+    for number in range(results):
+        call = ToolCall(
+            id=f"c{number}", name="get_order_details" if number else "find_user_id_by_name_zip", arguments="{}"
+        )
+        items = [{"item_id": str(item)} for item in range(9)]
+        order = {"user_id": CUSTOMER, "order_id": f"#W{number}", "status": "pending", "items": items}
+        text = json.dumps(order) if number else CUSTOMER
+        found.append(Result(tool=call.name, call_id=call.id, text=text, message=len(messages) + 1))
+        messages += [
+            Message(role="assistant", tool_calls=(call,)),
+            Message(role="tool", text=text, tool_call_id=call.id),
+        ]
+    request = Request(dialect="chat", model="m", messages=tuple(messages), body={}, raw=b"")
+    caller = Caller(agent="retail", level=Level.EXECUTE, principal="bench")
+    known = Facts(at_ms=0, caller=caller, request=request, session=Session(id="s"), results=tuple(found))
+
+    def judge() -> None:
+        shared = Shared()
+        for result in found:
+            decision = policies.decide(Phase.TOOL_RESULT, replace(known, result=result), "d", shared=shared)
+            if decision.rules:
+                raise RuntimeError(decision.rules)
+
+    return judge
+
+
 def main(rounds: int) -> None:
     """Measure and print."""
     guard = topics.create([source("topics.yaml")])
@@ -97,6 +135,8 @@ def main(rounds: int) -> None:
     work["topics guard, 1 KB"] = lambda: guard.scan(kilobyte, [])
     for name, measured in work.items():
         print(f"{name:30} {cost_us(measured, rounds):8.1f} µs")
+    for results in RESULTS:
+        print(f"{results:3} tool results, retail pack {cost_us(judged(results), 1):10.1f} µs")
 
 
 if __name__ == "__main__":

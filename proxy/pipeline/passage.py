@@ -16,7 +16,7 @@ from proxy.errors import Denied
 from proxy.gate import Gate
 from proxy.openai_json import canonical
 from proxy.pipeline.scanning import rewritten
-from proxy.policy import PolicySet
+from proxy.policy import PolicySet, Shared
 from proxy.recording import Draft
 from proxy.redaction import Restorer, Vault
 from proxy.stretches import ENDLESS, SPOKEN, Channel, covered, reworded
@@ -35,7 +35,9 @@ class Passage:
         hold: bool,
         now_ms: Callable[[], float],
         at_once: int = ENDLESS,
+        shared: Shared | None = None,
     ) -> None:
+        self._shared = shared or Shared()
         self.gate = Gate(hold=hold, reach=policies.reach)
         self.left: tuple[Delta, ...] = ()
         """What is left of an unstreamed reply that was cut."""
@@ -97,7 +99,11 @@ class Passage:
                 break
             began = self._now_ms()
             decision = self._policies.decide(
-                Phase.CHUNK, replace(facts, chunk=chunk), f"{self._draft.id}-{Phase.CHUNK}", paid=True
+                Phase.CHUNK,
+                replace(facts, chunk=chunk),
+                f"{self._draft.id}-{Phase.CHUNK}",
+                shared=self._shared,
+                paid=True,
             )
             self._draft.policy_ms += self._now_ms() - began
             self.gate.cover(chunk, self._vault.covers(decision.spans, chunk.text))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from proxy.pipeline.scanning import Scanner
-from proxy.policy import differ
+from proxy.policy import Shared, differ
 from proxy.ports import Context, Guard
 from proxy.snapshot import Bundle
 from proxy.terms import Checked, Decision, Facts, Phase
@@ -25,6 +25,7 @@ class Trial:
         self._guards = bundle.guards
         self._in_force = in_force
         self._scanner = scanner
+        self._shared_facts = Shared()
 
     async def others(self, checks: Iterable[Checked]) -> list[Decision]:
         """Return what would have been decided otherwise; others have their turn meanwhile."""
@@ -32,7 +33,7 @@ class Trial:
         for check in checks:
             await self._scanner.rest()
             facts = await self._guarded(check.decision.phase, check.facts)
-            question = self.policies.ask(check.decision.phase, facts, check.decision.id)
+            question = self.policies.ask(check.decision.phase, facts, check.decision.id, self._shared_facts)
             await self._scanner.settle(question)
             found += _other(check, question.decision())
         return found

@@ -18,7 +18,7 @@ from proxy.pipeline.passage import Passage, ended, spoken
 from proxy.pipeline.quotas import Quotas
 from proxy.pipeline.scanning import Scanner
 from proxy.pipeline.trial import Trial
-from proxy.policy import PolicySet, Sought
+from proxy.policy import PolicySet, Shared, Sought
 from proxy.ports import Client, UpstreamReply
 from proxy.redaction import Vault
 from proxy.snapshot import Bundle
@@ -82,6 +82,7 @@ class Walk:
         self.scanner = Scanner(self.snapshot.guards, self.snapshot.search, house.clock, house.pause)
         self.quotas = Quotas(house, self.draft)
         self.notes = Notes(house, self.draft)
+        self.shared = Shared()
         self.dialect = self.snapshot.dialects[raw.path]
         self.entered = False
         """It is known who calls, and what for."""
@@ -203,7 +204,7 @@ class Walk:
         if self.policies.has(phase):
             await self.scanner.rest()
             facts = await self._guarded(phase, facts)
-        question = self._timed(lambda: self.policies.ask(phase, facts, name))
+        question = self._timed(lambda: self.policies.ask(phase, facts, name, self.shared))
         self.draft.guard_ms += await self.scanner.settle(question)
         return self._decided(facts, self._timed(question.decision))
 
@@ -213,7 +214,9 @@ class Walk:
         Raises Denied where nothing may go on. A tool call that is denied or has to wait is only taken out of the reply,
         unless its rule says `onDeny: error`.
         """
-        return self._decided(facts, self._timed(lambda: self.policies.decide(phase, facts, f"{self.draft.id}-{phase}")))
+        name = f"{self.draft.id}-{phase}"
+        decision = self._timed(lambda: self.policies.decide(phase, facts, name, shared=self.shared))
+        return self._decided(facts, decision)
 
     def _timed(self, work: Callable[[], T]) -> T:
         """Do what policy does, and note how long it took."""
@@ -362,7 +365,13 @@ class Walk:
         self.usage, self.ended, self.asks_again = None, False, False
         now_ms = self.house.clock.monotonic_ms
         self.passage = Passage(
-            self.policies, self.vault, self.draft, hold=self.holds, now_ms=now_ms, at_once=STEPS_AT_ONCE
+            self.policies,
+            self.vault,
+            self.draft,
+            hold=self.holds,
+            now_ms=now_ms,
+            at_once=STEPS_AT_ONCE,
+            shared=self.shared,
         )
         return self.passage
 

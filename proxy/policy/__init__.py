@@ -7,6 +7,7 @@ token counts and budget windows come in as callables, guard results as facts.
 from __future__ import annotations
 
 from proxy.documents import Source
+from proxy.policy.activation import Shared
 from proxy.policy.charges import refused
 from proxy.policy.compile import PolicyProblems, load
 from proxy.policy.decide import Explained, PolicySet
@@ -39,6 +40,7 @@ __all__ = [
     "Report",
     "Rule",
     "Searched",
+    "Shared",
     "Sought",
     "Source",
     "Streamed",

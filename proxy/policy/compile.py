@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from proxy import cel
 from proxy.documents import Path, Problems, Source, Text, by_place, check, meant, read
-from proxy.policy.activation import Maker
+from proxy.policy.activation import SHARED, Maker
 from proxy.policy.decide import Compiled, PolicySet
 from proxy.policy.evaluation import TOTALS, Check, Meter, Reference, Unit
 from proxy.policy.facts import CREDENTIALS, FINDING, ROOTS, makers
@@ -319,6 +319,11 @@ class _Compiler:
             selector=selected[0] if selected else None,
             checks=tuple(made for made, _ in found),
             reads=frozenset[Reference]().union(*(reads for _, reads in found), selected[1] if selected else ()),
+            shared=frozenset(
+                f"vars.{name}"
+                for (at, name), made in self._variables.items()
+                if at is phase and made and all(map(_is_shared, made[1]))
+            ),
             totals=self._totals,
         )
 
@@ -412,6 +417,10 @@ class _Names(Container[str]):
         """Yield the names one step below another."""
         depth = prefix.count(".") + 1
         return (name for name in self if name.startswith(f"{prefix}.") and name.count(".") == depth)
+
+
+def _is_shared(reference: Reference) -> bool:
+    return reference[0] in ("params", "policy") or ".".join(reference[:2]) in SHARED
 
 
 def _dotted(reference: Reference) -> Reference:

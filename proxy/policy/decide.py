@@ -13,7 +13,7 @@ import msgspec
 
 from proxy import cel
 from proxy.errors import BudgetExceeded
-from proxy.policy.activation import Maker
+from proxy.policy.activation import Maker, Shared
 from proxy.policy.charges import told, total
 from proxy.policy.evaluation import RULE_BUDGET, Check, Meter, Outcome, Reference, Run, Scope, Unit, told_key
 from proxy.policy.functions import Functions, look
@@ -156,18 +156,21 @@ class PolicySet:
         """Say whether a rule of the phase reads this fact or a part of it, e.g. `("spend", "agent")`."""
         return any(read[: len(path)] == path or path[: len(read)] == read for read in self._reads[phase])
 
-    def ask(self, phase: Phase, facts: Facts, decision_id: str) -> Question:
-        """Ask every applicable rule; it is decided as soon as what is sought is searched."""
-        run = self._run(facts)
+    def ask(self, phase: Phase, facts: Facts, decision_id: str, shared: Shared | None = None) -> Question:
+        """Ask every applicable rule; it is decided as soon as what is sought is searched. What is `shared` by the
+        decisions of one call is made once for all of them."""
+        run = Run(facts, self._makers, shared)
         return Question(phase, decision_id, run, self._outcomes(phase, run), self._functions.window_key)
 
-    def decide(self, phase: Phase, facts: Facts, decision_id: str, *, paid: bool = False) -> Decision:
+    def decide(
+        self, phase: Phase, facts: Facts, decision_id: str, *, shared: Shared | None = None, paid: bool = False
+    ) -> Decision:
         """Ask every applicable rule; the most restrictive verdict wins, an error follows its onError.
 
         What has to be searched for them is searched now, in one go; `paid` says from the phase's budget, so that it
         cannot take long.
         """
-        return self._settled(self.ask(phase, facts, decision_id), paid).decision()
+        return self._settled(self.ask(phase, facts, decision_id, shared), paid).decision()
 
     def _settled(self, question: Question, paid: bool = False) -> Question:
         """Search here and now what a question needs."""

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy import cel
-from proxy.policy.activation import Activation, Maker
+from proxy.policy.activation import Activation, Maker, Shared
 from proxy.policy.arguments import conforms
 from proxy.policy.patterns import Globs
 from proxy.policy.quotas import amount
@@ -71,6 +71,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     selector: cel.Program | None
     checks: tuple[Check, ...]
     reads: frozenset[Reference]
+    shared: frozenset[str] = frozenset()
+    """The variables that follow from what the decisions of one call share."""
     totals: Mapping[str, str] = {}
     """Each total of the policy by its own name -> `policy/name`."""
 
@@ -101,9 +103,9 @@ class Run:
 
     __slots__ = ("_overlay", "activation", "facts", "left")
 
-    def __init__(self, facts: Facts, makers: Mapping[str, Maker]) -> None:
+    def __init__(self, facts: Facts, makers: Mapping[str, Maker], shared: Shared | None = None) -> None:
         self.facts = facts
-        self.activation = Activation(facts, makers)
+        self.activation = Activation(facts, makers, shared)
         self.left = PHASE_BUDGET
         self._overlay: dict[str, object] = {}
 
@@ -254,11 +256,18 @@ class Scope(dict[str, object]):
         return totals[name] if name else totals
 
     def _computed(self, name: str, program: cel.Program) -> object:
-        """Evaluate a variable once, also when it fails."""
+        """Evaluate a variable once, also when it fails; what the decisions of a call share, once for all."""
         if name in self._failed:
             raise self._failed[name]
+        # The constants of a policy are the same object in all of its phases, and stand for it.
+        known, key = self._run.activation.shared.values, (id(self.unit.constants), name)
+        if key in known:
+            return known[key]
         try:
-            return self._run.evaluate(program, self)
+            value = self._run.evaluate(program, self)
+            if name in self.unit.shared:
+                known[key] = value
+            return value
         except cel.CelError as error:
             self._failed[name] = error
             raise
