@@ -221,6 +221,7 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
                     in_flight=lambda: len(house.open_holds),
                     records_pending=lambda: store.backlog,
                     config_stale=lambda: bool(here.stale),
+                    audit_unwritable=lambda: bool(here.audit_log and here.audit_log.trouble),
                     policy_digest=lambda: house.snapshot.policies.digest,
                 )
             )
@@ -280,10 +281,14 @@ async def _open_audit(loaded: config.Loaded, at_ms: int) -> AsyncIterator[journa
         yield None
         return
     settings = await asyncio.to_thread(_log_settings, loaded, section)
-    async with journal.open(settings, required=section.required, at_ms=at_ms) as opened:
+    async with journal.open(settings, required=section.required, at_ms=at_ms, tell=_log_audit) as opened:
         yield opened
     if section.anchor.url:
         await delivery.anchor_once(opened.newest, section.anchor.url)
+
+
+def _log_audit(trouble: str) -> None:
+    log("error" if trouble else "info", "audit_unwritable" if trouble else "audit_written_again", why=trouble)
 
 
 def audit_folder(loaded: config.Loaded) -> Path:

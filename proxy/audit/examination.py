@@ -30,6 +30,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     anchored: int | None
     """Entries that the newest anchored checkpoint covers; None: there was nothing to compare with."""
     root: bytes
+    torn: bool = False
+    """Its last line, which nothing has signed, is not whole: a process was killed while it wrote, or writes now."""
     problems: tuple[str, ...]
 
 
@@ -40,6 +42,7 @@ class _Examination:
         self.expected: dict[int, tuple[bytes, str]] = {}
         """Root and where it is from, by size of the tree."""
         self.tree = Frontier()
+        self.torn = False
         self.good = 0
         """The largest size at which the root was as expected."""
 
@@ -64,6 +67,9 @@ class _Examination:
     def read(self, place: str, line: bytes) -> None:
         """Take the next line of the log."""
         index = self.tree.size
+        if not line.endswith(b"\n") and index >= max(self.expected, default=0):
+            self.torn = True
+            return
         try:
             _check(line, index, self.tree, self.verifier)
         except ValueError as error:
@@ -103,6 +109,7 @@ def examine(
         signed=max(own, default=0),
         anchored=None if anchored is None else max(others, default=0),
         root=work.tree.root(),
+        torn=work.torn,
         problems=tuple(work.problems),
     )
 

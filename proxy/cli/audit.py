@@ -99,6 +99,8 @@ def _words(
     """Yield what was found, and what was not looked at."""
     yield f"{name}: {report.entries} entries, {report.signed} of them signed"
     yield "THE LOG IS NOT AS IT WAS SIGNED" if changed else "every signed entry is as it was when it was signed"
+    if report.torn:
+        yield "its last line is not whole: a process was killed while it wrote, or one writes right now"
     if report.anchored is None:
         yield "no --anchor: that its end is missing, or that the holder of its key wrote it anew, would not show"
     else:

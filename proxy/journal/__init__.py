@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from proxy.journal.audited import AuditedRecords, AuditedRulings
 from proxy.journal.folder import CHECKPOINTS, ERASED, erase, key_of, lines, salt_of, text
-from proxy.journal.journal import Journal, Pace
+from proxy.journal.journal import Journal
 from proxy.journal.log import Log, LogSettings
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "AuditedRulings",
     "Journal",
     "LogSettings",
-    "Pace",
     "erase",
     "key_of",
     "lines",
@@ -30,11 +29,11 @@ __all__ = [
 
 @asynccontextmanager
 async def open(  # noqa: A001 - as stores are opened
-    settings: LogSettings, *, required: bool, at_ms: int, pace: Pace | None = None
+    settings: LogSettings, *, required: bool, at_ms: int, tell: Callable[[str], None] | None = None
 ) -> AsyncIterator[Journal]:
     """Yield the audit log, writing; leaving signs and anchors all of it. Raise ConfigError for one that was changed."""
     log = await asyncio.to_thread(Log.open, settings, at_ms)
-    journal = Journal(log, required=required, pace=pace)
+    journal = Journal(log, required=required, tell=tell)
     try:
         yield journal
     finally:

@@ -15,6 +15,8 @@ class Appended:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.size = os.fstat(self._file).st_size
         self._torn = False
+        self._synced = -1
+        """Size of what is known to be on disk."""
         self._lost = False
         """A sync has failed: what the disk has of this file nobody knows, and no later sync tells."""
 
@@ -37,14 +39,18 @@ class Appended:
     def cut(self, size: int) -> None:
         """Give up what stands behind this, or fill it up with zeros."""
         os.ftruncate(self._file, size)
+        self._synced = -1
         self.size, self._torn = size, False
 
     def sync(self) -> None:
         """Return when what was written survives a power cut."""
         self._check()
+        if self._synced == self.size:
+            return
         self._lost = True
         os.fdatasync(self._file)
         self._lost = False
+        self._synced = self.size
 
     def _check(self) -> None:
         if self._lost:

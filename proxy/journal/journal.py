@@ -50,8 +50,14 @@ class Journal:
     """The audit log of this process. With `required`, `ensure` raises Overloaded while it cannot be written."""
 
     def __init__(
-        self, log: Log, *, required: bool = False, pace: Pace | None = None, wall_ms: Callable[[], int] | None = None
+        self,
+        log: Log,
+        *,
+        required: bool = False,
+        pace: Pace | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
+        """Start the thread; `tell` learns there why the log cannot be written, and with an empty text that it can."""
         self.required = required
         self.trouble = ""
         """Why it cannot be written, empty while it can."""
@@ -59,7 +65,7 @@ class Journal:
         """Of each second place, `path` or `url`, why it has not the newest checkpoint; empty where it has."""
         self._log = log
         self._pace = pace or Pace()
-        self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
+        self._tell = tell or (lambda _: None)
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[Writer, _Waiter | None]] = deque()
         self._notes: list[Writer] = []
@@ -140,11 +146,12 @@ class Journal:
                 self._wake.wait(self._pace.poll_s)
                 self._wake.clear()
                 self._round()
-            self.note(event("stopped", self._wall_ms(), {}))
+            self.note(event("stopped", _wall_ms(), {}))
             while self._queue and self._round(last=True):
                 pass
         finally:
-            self.trouble = self.trouble or ("" if self._closing else "its thread has ended")
+            if not self._closing:
+                self._is("its thread has ended")
 
     def _round(self, *, last: bool = False) -> bool:
         """Write what there is; say whether that could be done. Who waits for an entry that was not written is refused
@@ -155,13 +162,14 @@ class Journal:
         if last or not self._rests():
             self._tried_s = time.monotonic()
             written = self._tries(lambda: self._append([*self._notes, *(write for write, _ in taken)]))
-            stored = written and self._tries(lambda: self._store(sync=bool(waiters), sign=last))
+            stored = written and (not waiters or self._tries(self._log.sync))
         self._notes = [] if written else [*self._notes, *(write for write, waiter in taken if waiter is None)]
-        if stored:
-            self.trouble = ""
         if waiters:
             self._loop.call_soon_threadsafe(_resolve, waiters, stored)
-        return stored
+        well = stored and self._tries(lambda: self._sign(now=last))
+        if well:
+            self._is("")
+        return well
 
     def _rests(self) -> bool:
         return bool(self.trouble) and time.monotonic() - self._tried_s < self._pace.retry_s
@@ -170,30 +178,33 @@ class Journal:
         try:
             work()
         except OSError as error:
-            self.trouble = error.strerror or type(error).__name__
+            self._is(error.strerror or type(error).__name__)
             return False
         return True
+
+    def _is(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self._tell(trouble)
 
     def _append(self, writers: list[Writer]) -> None:
         lost, now_s = self.lost, time.monotonic()
         if lost:
-            writers.insert(0, event("lost", self._wall_ms(), {"count": lost}))
+            writers.insert(0, event("lost", _wall_ms(), {"count": lost}))
         if not writers and now_s - self._written_s >= self._pace.heartbeat_s:
-            writers.append(event("alive", self._wall_ms(), {}))
+            writers.append(event("alive", _wall_ms(), {}))
         if writers:
             self._log.append(writers)
             self._told += lost
             self._written_s = now_s
 
-    def _store(self, *, sync: bool, sign: bool) -> None:
+    def _sign(self, *, now: bool) -> None:
+        """Sign and anchor what there is, where it is time for that."""
         log, now_s = self._log, time.monotonic()
-        if sync:
-            log.sync()
-        log.roll(self._wall_ms())
+        log.roll(_wall_ms())
         behind = log.size - log.signed
-        if behind >= self._pace.checkpoint_entries or (
-            behind and (sign or now_s - self._signed_s >= self._pace.checkpoint_s)
-        ):
+        late = now or now_s - self._signed_s >= self._pace.checkpoint_s
+        if behind >= self._pace.checkpoint_entries or (behind and late):
             log.checkpoint()
             self._signed_s = now_s
         self._anchors()
@@ -204,6 +215,10 @@ class Journal:
                 self.anchors["path"] = ""
         except OSError as error:
             self.anchors["path"] = error.strerror or type(error).__name__
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def refusal() -> Overloaded:

@@ -49,6 +49,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: Callable[[], int] = _zero
     records_pending: Callable[[], int] = _zero
     config_stale: Callable[[], bool] = bool
+    audit_unwritable: Callable[[], bool] = bool
     policy_digest: Callable[[], str] = str
 
 
@@ -129,6 +130,7 @@ class Telemetry:
             "handrail_in_flight": {(): ask.in_flight()},
             "handrail_records_pending": {(): ask.records_pending()},
             "handrail_config_stale": {(): ask.config_stale()},
+            "handrail_audit_unwritable": {(): ask.audit_unwritable()},
             "handrail_policy_info": {(ask.policy_digest(),): 1},
             "handrail_build_info": {self._build: 1},
             "handrail_telemetry_dropped_total": {

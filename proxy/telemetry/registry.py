@@ -70,6 +70,7 @@ METRICS: Final[dict[str, Metric]] = {
         _gauge("in_flight", "Calls being handled now."),
         _gauge("records_pending", "Records that are not on disk yet."),
         _gauge("config_stale", "1 while the newest configuration was refused and an older one is in force."),
+        _gauge("audit_unwritable", "1 while the audit log cannot be written."),
         _gauge("policy_info", "The policies in force, by the digest of their bundle.", "digest"),
         _gauge("build_info", "What is running.", "version", "python"),
         _counter("telemetry_dropped_total", "Exchanges, spans and log lines that were given up.", "sink"),

@@ -40,6 +40,13 @@ def test_what_is_not_signed_yet_is_not_claimed() -> None:
     assert ((), 20, 15) == (report.problems, report.entries, report.signed)
 
 
+def test_a_torn_end_that_nothing_has_signed_is_no_change() -> None:
+    """A process was killed while it wrote; the next one cuts it off and says so."""
+    report = look([*LOG[:15], LOG[15][:-9]], sign(LOG[:15]))
+
+    assert ((), 15, True) == (report.problems, report.entries, report.torn)
+
+
 def forged() -> list[bytes]:
     """A log that somebody with all its files, and without its key, wrote anew."""
     return [*LOG[:4], entry(4, id="ex_other") + b"\n", *LOG[5:]]

@@ -81,6 +81,15 @@ def test_a_log_that_was_changed_is_not(config: Path, capsys: pytest.CaptureFixtu
     assert "NOT AS IT WAS SIGNED" in said.out
 
 
+def test_a_torn_end_is_said(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no change: nothing of it was signed."""
+    with (log_of(config) / NEWEST).open("ab") as file:
+        file.write(b'{"at_ms"')
+
+    assert 0 == run(config, "verify")
+    assert "its last line is not whole" in capsys.readouterr().out
+
+
 def test_without_config_or_anchor(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder is enough; what that cannot show is said."""
     assert 0 == main(["audit", "verify", "--log", str(log_of(config))])

@@ -66,6 +66,12 @@ async def get(url: str, token: str = "") -> tuple[int, Any]:
         return reply.status, await reply.json()
 
 
+async def page(url: str) -> str:
+    """Fetch a page of text."""
+    async with aiohttp.ClientSession() as session, session.get(url) as reply:
+        return await reply.text()
+
+
 async def until(claim: Any) -> bool:
     """Wait until an async claim is true."""
     async with asyncio.timeout(WAIT_S):
@@ -214,8 +220,10 @@ async def test_where_it_is_required_nothing_goes_unlogged(tmp_path: Path) -> Non
 
 
 async def test_where_it_is_not_required_calls_go_on(tmp_path: Path) -> None:
-    """And are on record once the log can be written."""
+    """And are on record once the log can be written; meanwhile a metric says that it cannot."""
     async with app.running(await off(written, tmp_path, "audit: {required: false}\n")) as here:
+        metrics = f"http://{here.health_listen}/metrics"
+        assert "handrail_audit_unwritable 0" in await page(metrics)
         with full_disk(here):
             assert 200 == (await ask(here))[0]
 
@@ -224,6 +232,7 @@ async def test_where_it_is_not_required_calls_go_on(tmp_path: Path) -> None:
 
             assert await until(troubled)
             assert 200 == (await get(f"http://{here.health_listen}/readyz"))[0]
+            assert "handrail_audit_unwritable 1" in await page(metrics)
     found = await off(entries, tmp_path / ".handrail" / "audit")
     assert ["complete"] == [entry["state"] for entry in found if "state" in entry]
 

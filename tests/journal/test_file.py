@@ -70,6 +70,9 @@ def test_after_a_failed_sync_nothing_counts(tmp_path: Path) -> None:
     """A later sync would say that all is well of what the disk never got."""
     file = Appended(tmp_path / "f")
     file.add(b"x")
+    file.sync()
+    file.sync()  # There is nothing to do.
+    file.add(b"x")
     number = os.open("/dev/null", os.O_WRONLY)
     broken = os.dup(file._file)
     os.dup2(number, file._file)  # What cannot be synced stands for a disk that fails.

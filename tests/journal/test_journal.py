@@ -48,11 +48,16 @@ QUICK = Pace(poll_s=0.005, checkpoint_entries=3, checkpoint_s=60, heartbeat_s=60
 
 @asynccontextmanager
 async def kept(
-    folder: Path, *, required: bool = False, pace: Pace = QUICK, anchor: Path | None = None
+    folder: Path,
+    *,
+    required: bool = False,
+    pace: Pace = QUICK,
+    anchor: Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> AsyncIterator[tuple[Journal, FullLog]]:
     """Keep a log while the context is open."""
     log = await asyncio.to_thread(FullLog.open, settings(folder, anchor=anchor), AT_MS)
-    kept = Journal(log, required=required, pace=pace)
+    kept = Journal(log, required=required, pace=pace, tell=tell)
     try:
         yield kept, log
     finally:
@@ -122,6 +127,20 @@ async def test_where_it_is_required_and_full_nothing_goes_on(tmp_path: Path) -> 
         assert await until(lambda: not log.trouble)
         await log.ensure(C)
     assert ["b", "c"] == await names(tmp_path)
+
+
+async def test_trouble_is_told_once_and_its_end_too(tmp_path: Path) -> None:
+    """So that somebody hears of it also where calls go on."""
+    told: list[str] = []
+    async with kept(tmp_path, tell=told.append) as (log, disk):
+        disk.full = True
+        log.note(A)
+        assert await until(lambda: log.trouble)
+        await asyncio.sleep(0.05)
+        disk.full = False
+        assert await until(lambda: not log.trouble)
+
+    assert ["No space left on device", ""] == told
 
 
 async def test_a_disk_that_does_not_sync_refuses(tmp_path: Path) -> None:

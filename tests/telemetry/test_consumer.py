@@ -56,7 +56,11 @@ def test_a_scrape_asks_whoever_knows() -> None:
     """Gauges that no exchange tells are asked for at the scrape."""
     telemetry = Telemetry(
         TelemetrySettings(
-            in_flight=lambda: 4, records_pending=lambda: 5, config_stale=lambda: True, policy_digest=lambda: "abc"
+            in_flight=lambda: 4,
+            records_pending=lambda: 5,
+            config_stale=lambda: True,
+            audit_unwritable=lambda: True,
+            policy_digest=lambda: "abc",
         ),
         None,
     )
