@@ -2,8 +2,8 @@
 
 Usage: python -m bench.audit_cost [calls]. A call is two entries: as it leaves, and when it has ended. CPU is that of
 the whole process, all threads and the system time of syncs included, less that of the same loop without a log. The
-wait is that for `ensure` alone, at 1, 16 and 64 calls at a time, beside what one fdatasync takes on the same file system
-just before. Writes into a folder below the current one: a memory file system would say nothing of disks.
+wait is that for `ensure` alone, at 1, 16 and 64 calls at a time, beside what one fdatasync takes on the same file
+system just before. Writes into a folder below the current one: a memory file system would say nothing of disks.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def _verb(
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
     configuration.add(parser)
-    parser.add_argument("--log", type=Path, help="the log's folder itself")
+    parser.add_argument("--log", type=Path, help="the log's folder itself (default: that of the configuration)")
     parser.set_defaults(run=run)
     return parser
 

@@ -66,8 +66,8 @@ def test_a_scrape_asks_whoever_knows() -> None:
     )
     seen = page(telemetry)
 
-    asked = ("handrail_in_flight", "handrail_records_pending", "handrail_config_stale")
-    assert [4, 5, 1, 1] == [*(seen[name, ()] for name in asked), seen["handrail_policy_info", ("abc",)]]
+    asked = ("handrail_in_flight", "handrail_records_pending", "handrail_config_stale", "handrail_audit_unwritable")
+    assert [4, 5, 1, 1, 1] == [*(seen[name, ()] for name in asked), seen["handrail_policy_info", ("abc",)]]
     assert 1 == len([name for name, _ in seen if name == "handrail_build_info"])
 
 
