@@ -27,6 +27,10 @@ MAX_STEPS = 5_000
 DEAR = {"$ref": 10, "$dynamicRef": 10, "uniqueItems": 50}
 """Keywords that cost more steps than one."""
 KEPT_SCHEMAS = 256
+STEP_UNITS = 24
+"""What a step is charged where an expression asks: it takes some six microseconds."""
+SCHEMA_UNITS = 3_000
+"""What reading a schema takes."""
 
 PARSE_UNITS = 131_072
 """What one decision may spend on reading JSON: a unit reads four characters, so half a megabyte."""
@@ -129,7 +133,38 @@ def conforms(arguments: Mapping[str, object], text: str, schema: Json) -> bool:
     encoded = msgspec.json.encode(schema)
     if len(encoded) > MAX_SCHEMA_BYTES or len(text) > MAX_ARGUMENT_CHARACTERS:
         raise cel.CelError("budget", "the arguments or their schema are too large to check")
-    return _checker(encoded)(arguments)
+    return _checker(encoded)(arguments, MAX_STEPS)[0]
+
+
+def fits(budget: cel.Budget, value: object, schema: object) -> bool:
+    """Say whether a value fits a JSON Schema that a policy gives: all of it is paid, and no JSON is an error."""
+    plain_value, plain_schema = _as_json(value, budget), _as_json(schema, budget)
+    encoded = msgspec.json.encode(plain_schema)
+    if not isinstance(plain_schema, dict) or len(encoded) > MAX_SCHEMA_BYTES:
+        raise cel.CelError(
+            "invalid_argument", "schemaOk() takes a value and a JSON Schema that is a map and not too large"
+        )
+    budget.charge(SCHEMA_UNITS + len(encoded) // 4)
+    fit, taken = _checker(encoded)(plain_value, min(MAX_STEPS, budget.left // STEP_UNITS))
+    budget.charge(taken * STEP_UNITS)
+    return fit
+
+
+def _as_json(value: Any, budget: cel.Budget) -> Any:
+    """Return a value of an expression as JSON has it."""
+    if value is None or type(value) in (bool, int, float):
+        budget.charge(1)
+        return value
+    if type(value) is str:
+        budget.charge(1 + len(value) // 64)
+        return value
+    if isinstance(value, list):
+        budget.charge(2 + len(value))
+        return [_as_json(item, budget) for item in value]
+    if isinstance(value, Mapping) and all(type(key) is str for key in value):
+        budget.charge(2 + 4 * len(value))
+        return {key: _as_json(item, budget) for key, item in value.items()}
+    raise cel.CelError("no_such_overload", "schemaOk() takes what JSON can say, in maps with keys that are texts")
 
 
 class _Steps:
@@ -145,20 +180,21 @@ class _Steps:
 
 
 @lru_cache(maxsize=KEPT_SCHEMAS)
-def _checker(encoded: bytes) -> Callable[[object], bool]:
-    """Compile a schema; one that is not valid gives a checker that always fails."""
+def _checker(encoded: bytes) -> Callable[[object, int], tuple[bool, int]]:
+    """Compile a schema: to what fits, within so many steps, and the steps that were taken. One that is not valid gives
+    a checker that always fails."""
     schema, steps = msgspec.json.decode(encoded), _Steps()
     wrong = unsound(schema)
     validator = None if wrong else _validator(schema, steps)
 
-    def check(arguments: object) -> bool:
+    def check(arguments: object, most: int) -> tuple[bool, int]:
         if validator is None:
-            raise cel.CelError("invalid_argument", f"the tool's schema is not valid: {wrong}")
-        steps.left = MAX_STEPS
+            raise cel.CelError("invalid_argument", f"the schema is not valid: {wrong}")
+        steps.left = most
         try:
-            return bool(validator.is_valid(arguments))
+            return bool(validator.is_valid(arguments)), most - steps.left
         except (Unresolvable, RecursionError, ValueError) as error:
-            raise cel.CelError("invalid_argument", f"the tool's schema is of no use: {type(error).__name__}") from None
+            raise cel.CelError("invalid_argument", f"the schema is of no use: {type(error).__name__}") from None
 
     return check
 

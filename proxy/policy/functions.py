@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from proxy import cel
+from proxy.policy.arguments import fits
 from proxy.policy.search import Searched, Sought, searched
 from proxy.policy.sentences import first, sentences
 from proxy.terms import Finding
@@ -53,6 +54,7 @@ def table(functions: Functions) -> dict[str, cel.Function]:
         "pii": cel.Function(call=_finder(functions, "pii"), least=1, metered=True, kind="list"),
         "secrets": cel.Function(call=_finder(functions, "secrets"), least=1, metered=True, kind="list"),
         "claims": cel.Function(call=_claims(functions), least=1, metered=True, kind="list"),
+        "schemaOk": cel.Function(call=fits, least=2, metered=True, kind="bool"),
         "ungrounded": cel.Function(call=_ungrounded(functions), least=2, metered=True, kind="list"),
     }
 

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 
 from proxy import cel
-from proxy.policy.arguments import PARSE_UNITS, Arguments, conforms, parse_object
+from proxy.policy.arguments import MAX_SCHEMA_BYTES, PARSE_UNITS, Arguments, conforms, fits, parse_object
 from proxy.terms import Json
 
 REFUND: Json = {
@@ -228,3 +228,52 @@ def test_the_right_calls_of_a_real_shop_all_fit(real_data: Path) -> None:
 
     assert len(calls) > 200
     assert [] == refused
+
+
+AMOUNT = {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "number", "maximum": 5}}}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param({"amount": 5}, True, id="it fits"),
+        pytest.param({"amount": 6.5}, False, id="too much"),
+        pytest.param([None, True, "x"], False, id="another kind"),
+        pytest.param(Arguments('{"amount": 1}', cel.Budget(PARSE_UNITS)), True, id="the arguments of a call"),
+    ],
+)
+def test_expressions_can_hold_values_against_a_schema(value: object, expected: bool) -> None:
+    """schemaOk() asks what the section `actions` asks of a call."""
+    assert expected is fits(cel.Budget(100_000), value, AMOUNT)
+
+
+@pytest.mark.parametrize(
+    ("value", "schema", "kind"),
+    [
+        pytest.param({}, {"type": "nothing"}, "invalid_argument", id="a broken schema"),
+        pytest.param({}, "object", "invalid_argument", id="a schema that is no map"),
+        pytest.param({}, {"const": "x" * MAX_SCHEMA_BYTES}, "invalid_argument", id="one that is too large"),
+        pytest.param({}, {"$ref": "https://example.com/x"}, "invalid_argument", id="one that has to be fetched"),
+        pytest.param(b"x", AMOUNT, "no_such_overload", id="no JSON"),
+        pytest.param({1: 2}, AMOUNT, "no_such_overload", id="a map that JSON has not"),
+        pytest.param(["x"] * 5_000, {"items": {"type": "string"}}, "budget", id="too much to check"),
+    ],
+)
+def test_what_cannot_be_held_against_a_schema_is_an_error(value: object, schema: object, kind: str) -> None:
+    """It is never a yes, and never a no either."""
+    with pytest.raises(cel.CelError) as raised:
+        fits(cel.Budget(100_000), value, schema)
+    assert kind == raised.value.kind
+
+
+def test_a_check_is_paid_by_its_steps() -> None:
+    """Twice as many elements cost twice as much; with too little left it is not begun."""
+    costs = []
+    for count in (10, 110, 210):
+        budget = cel.Budget(100_000)
+        fits(budget, ["x"] * count, {"items": {"type": "string"}})
+        costs.append(100_000 - budget.left)
+
+    assert costs[2] - costs[1] == costs[1] - costs[0] > 2_000
+    with pytest.raises(cel.CelError, match="budget"):
+        fits(cel.Budget(1_000), [], AMOUNT)

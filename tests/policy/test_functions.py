@@ -141,3 +141,8 @@ def test_sentences_are_of_a_text(expression: str) -> None:
     """Anything else is an error."""
     with pytest.raises(cel.CelError, match="takes a text and a whole number"):
         evaluated(expression)
+
+
+def test_schema_ok_takes_a_schema_as_a_map() -> None:
+    """The schema is written in the expression."""
+    assert True is evaluated("schemaOk({'a': 1}, {'required': ['a']}) && !schemaOk({}, {'required': ['a']})")
