@@ -17,6 +17,8 @@ Tree = dict[str, Any]
 
 MOST_TOKENS = 100_000_000
 """No call has more tokens than this: what a provider claims beyond it is a lie."""
+MOST_CALLS = 2**31
+"""No call has a larger index."""
 REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
 """The fields in which vendors send reasoning, as a text or as a list of parts."""
 _REASONED = ("text", "summary", "thinking")
@@ -77,7 +79,7 @@ class CallNumbers:
         """Return the index of the call that a piece belongs to."""
         last = self._last.get(choice, -1)
         known = self._known.get((choice, call_id)) if call_id else None
-        if type(index) in (int, float) and index >= 0:
+        if _counts(index):
             number = int(index)
         elif known is not None:
             number = known
@@ -89,6 +91,10 @@ class CallNumbers:
         if call_id:
             self._known[choice, call_id] = number
         return number
+
+
+def _counts(index: Any) -> bool:
+    return type(index) in (int, float) and 0 <= index <= MOST_CALLS
 
 
 def deltas(tree: Tree, numbers: CallNumbers) -> tuple[ChoiceDelta, ...]:
@@ -224,7 +230,11 @@ def clear(data: bytes, tree: Tree, key: str) -> bool:
     """Tell whether every client finds in a chunk or a body what we do, whichever of two equal keys its parser keeps and
     whether or not it minds their case; `key` is where its choices have their message."""
     return (
-        _utf8(data) and _once(data, tree) and _spelt(tree, _OF_REPLY) and _clear_choices(tree.get("choices") or [], key)
+        _utf8(data)
+        and _once(data, tree)
+        and _spelt(tree, _OF_REPLY)
+        and not tree.get("chunk")  # where some clients look for choices if there are none
+        and _clear_choices(tree.get("choices") or [], key)
     )
 
 
@@ -262,8 +272,10 @@ def _spelt(fields: Tree, known: frozenset[str]) -> bool:
 def _clear_choices(choices: Any, key: str) -> bool:
     if type(choices) is not list:
         return False
+    other = "delta" if key == "message" else "message"
     for entry in choices:
-        if type(entry) is not dict or not _spelt(entry, _OF_CHOICE):
+        # Some clients read what stands beside a delta, which nobody judges.
+        if type(entry) is not dict or not _spelt(entry, _OF_CHOICE) or entry.get(other):
             return False
         part = entry.get(key)
         if type(part) is dict and not (_spelt(part, _OF_MESSAGE) and _clear_calls(part)):
@@ -285,7 +297,9 @@ def _clear_calls(part: Tree) -> bool:
 
 def _clear_call(call: Tree) -> bool:
     bodies = [body for kind in ARGUMENTS if type(body := call.get(kind)) is dict]
-    return len(bodies) <= 1 and all(_spelt(body, _OF_CALL) for body in (call, *bodies))
+    index = call.get("index")
+    numbered = index is None or (_counts(index) and index == int(index))
+    return numbered and len(bodies) <= 1 and all(_spelt(body, _OF_CALL) for body in (call, *bodies))
 
 
 # --- usage ----------------------------------------------------------------------------------------------------------

@@ -276,6 +276,9 @@ class Dialect(Protocol):
         """Return the request with stretches of its messages' texts covered, and with other arguments in calls of its
         history: by message index, and by (message index, place among its calls)."""
 
+    def with_reasoning(self, request: Request, say: Callable[[str], str]) -> Request:
+        """Return the request with what `say` makes of the reasoning that its history brings back."""
+
     def with_settings(self, request: Request, settings: Mapping[str, Json]) -> Request:
         """Return the request with `instructions` (a text), `max_tokens` or `temperature` as a rule says them."""
 

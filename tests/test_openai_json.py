@@ -218,6 +218,19 @@ CALL_TEXT = b'{"id":"c","type":"function","function":{"name":"f","arguments":"{}
             False,
             id="two kinds",
         ),
+        pytest.param(b'{"choices":[{"delta":{"content":"a"},"message":null}]}', True, id="no message beside the delta"),
+        pytest.param(b'{"choices":[{"delta":{},"message":{"content":"a"}}]}', False, id="a message beside the delta"),
+        pytest.param(b'{"choices":[],"chunk":{"choices":[{"delta":{}}]}}', False, id="a chunk inside"),
+        *(
+            pytest.param(
+                b'{"choices":[{"delta":{"tool_calls":[{"index":%b}]}}]}' % index, expected, id=f"index {index!r}"
+            )
+            for index, expected in ((b"1", True), (b"1.0", True), (b"null", True))
+        ),
+        *(
+            pytest.param(b'{"choices":[{"delta":{"tool_calls":[{"index":%b}]}}]}' % index, False, id=f"index {index!r}")
+            for index in (b"-1", b'"0"', b"0.5", b"true", b"1e999", b"NaN")
+        ),
         pytest.param(b'{"choices":[{"delta":{"content":"\xc3\xa9"}}]}', True, id="UTF-8"),
         pytest.param(b'{"choices":[{"delta":{"content":"a\xffb"}}]}', False, id="broken UTF-8"),
         pytest.param(b'{"choices":[{"delta":{"content\\u0000":"a"}}]}', False, id="a key that ends at NUL"),
@@ -230,6 +243,14 @@ def test_what_every_client_reads_alike(data: bytes, expected: bool) -> None:
 
     assert tree is not None
     assert expected is openai_json.clear(data, tree, "delta")
+
+
+def test_an_endless_number_is_no_index() -> None:
+    """A call whose index no number can hold is the next one."""
+    tree = openai_json.parse(b'{"choices":[{"delta":{"tool_calls":[{"index":1e999,"id":"c"}]}}]}')
+
+    assert tree is not None
+    assert [0] == [call.index for call in openai_json.deltas(tree, CallNumbers())[0].tool_calls]
 
 
 @given(st.lists(lies("index", "delta", "message", "finish_reason").flatmap(lambda c: PART.map(lambda p: (c, p)))))

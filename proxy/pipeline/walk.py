@@ -340,6 +340,8 @@ class Walk:
                 await self.scanner.rest()
             await self.scanner.rest()
             self.request = self.dialect.with_texts(self.request, self.covers, changed)
+            if self.vault.values:
+                self.request = self.dialect.with_reasoning(self.request, self.vault.hide)
             self.books.take(self.request)
 
     def targets(self) -> Sequence[Target]:

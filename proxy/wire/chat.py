@@ -7,7 +7,7 @@ lost, or a call decoded in a way in which its provider could read it differently
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +18,7 @@ from proxy.errors import BadRequest
 from proxy.terms import Cover, Message, RawRequest, Request, ToolCall, ToolSpec
 from proxy.wire import strict
 from proxy.wire.chat_additions import with_settings, with_turn
-from proxy.wire.chat_edits import edited
+from proxy.wire.chat_edits import edited, reasoned
 from proxy.wire.chat_replies import compose, cut, encode, error_body, fault_frame
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "fault_frame",
     "strip_tools",
     "with_max_output",
+    "with_reasoning",
     "with_settings",
     "with_texts",
     "with_turn",
@@ -272,6 +273,14 @@ def with_texts(
         trees[number] = tree = edited(trees[number], texts.get(number, ()), calls)
         nouns[number] = _message(msgspec.convert(tree, _Message))
     return replace(request, body={**body, "messages": trees}, raw=b"", messages=tuple(nouns))
+
+
+def with_reasoning(request: Request, say: Callable[[str], str]) -> Request:
+    """Return the request with what `say` makes of the reasoning that its history brings back. No rule reads that: it
+    came from the provider, and agents send it back since some providers want it."""
+    body: dict[str, Any] = request.body
+    messages = [reasoned(message, say) for message in body["messages"]]
+    return request if messages == body["messages"] else replace(request, body={**body, "messages": messages}, raw=b"")
 
 
 def with_max_output(request: Request, tokens: int) -> Request:

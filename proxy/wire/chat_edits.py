@@ -6,10 +6,11 @@ tree changed, or a field lost that is not concerned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from proxy import openai_json
+from proxy.stretches import reworded
 from proxy.terms import Cover
 
 SEPARATOR = "\n"
@@ -30,6 +31,20 @@ def edited(message: dict[str, Any], covers: Sequence[Cover], arguments: Mapping[
     if arguments:
         _call(changed, arguments)
     return changed
+
+
+def reasoned(message: dict[str, Any], say: Callable[[str], str]) -> dict[str, Any]:
+    """Return the message with what `say` makes of its reasoning, wherever vendors put that."""
+    changed = _reasoned(message, openai_json.REASONING, say)
+    if type(changed.get("content")) is list:
+        changed["content"] = [
+            _reasoned(part, ("thinking",), say) if type(part) is dict else part for part in changed["content"]
+        ]
+    return changed
+
+
+def _reasoned(holder: dict[str, Any], keys: Sequence[str], say: Callable[[str], str]) -> dict[str, Any]:
+    return {key: reworded(value, lambda _, text: say(text)) if key in keys else value for key, value in holder.items()}
 
 
 def _copied(content: Any) -> Any:

@@ -322,6 +322,19 @@ async def test_a_model_is_told_of_a_call_without_its_values(tmp_path: Path) -> N
     assert [False, False] == [b"ann@example.org" in call.body for call in walked.upstream.sent]
 
 
+async def test_reasoning_comes_back_without_values(tmp_path: Path) -> None:
+    """Where an agent sends reasoning back that values were put into, the provider gets the placeholders again."""
+    said = [
+        {"role": "user", "content": "ann@example.org"},
+        {"role": "assistant", "content": "Hi", "reasoning_content": "It is ann@example.org."},
+    ]
+    walked = Walked(asks(), snapshot=await asyncio.to_thread(compiled, CONFIG, SPEAKS, tmp_path))
+
+    await walked.call({**ASK, "messages": said})
+
+    assert b"ann@example.org" not in walked.upstream.sent[0].body
+
+
 async def test_records_keep_nothing_that_rules_compute(tmp_path: Path) -> None:
     """Neither what a rule says of a value nor the error that a value has led to puts it on record."""
     walked = await mailed(tmp_path, asks(0), asks(0))

@@ -118,3 +118,39 @@ def test_arguments_of_the_history_are_replaced() -> None:
 def test_a_message_without_words_stays() -> None:
     """A message that has no content gets none."""
     assert {"role": "assistant"} == edited({"role": "assistant"}, [], {})
+
+
+REASONED = {
+    "role": "assistant",
+    "content": [{"type": "thinking", "thinking": [{"text": "a"}]}, {"type": "text", "text": "a"}, {"thinking": "a"}],
+    "reasoning_content": "a",
+    "reasoning_details": [{"type": "reasoning.text", "text": "a"}],
+    "name": "a",
+}
+
+
+def test_reasoning_of_the_history_is_said_anew() -> None:
+    """Wherever vendors put reasoning, what is said of it stands there; all else is as it was."""
+    request = decoded({"role": "user", "content": "a"}, REASONED)
+
+    after = chat.with_reasoning(request, str.upper)
+
+    messages: Any = after.body["messages"]
+    assert ({"role": "user", "content": "a"}, b"") == (messages[0], after.raw)
+    assert {
+        **REASONED,
+        "content": [
+            {"type": "thinking", "thinking": [{"text": "A"}]},
+            {"type": "text", "text": "a"},
+            {"thinking": "A"},
+        ],
+        "reasoning_content": "A",
+        "reasoning_details": [{"type": "REASONING.TEXT", "text": "A"}],
+    } == messages[1]
+
+
+def test_a_history_without_reasoning_stays() -> None:
+    """Where there is none, the request keeps its bytes."""
+    request = decoded({"role": "user", "content": [{"type": "text", "text": "a"}]})
+
+    assert request is chat.with_reasoning(request, str.upper)
