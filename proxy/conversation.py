@@ -115,10 +115,10 @@ class History:
         )
 
     def _read(self, messages: Sequence[Message]) -> None:
-        last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=-1)
-        older: deque[str] = deque(maxlen=LOOK_BACK)
+        replies = [number for number, message in enumerate(messages) if message.role == "assistant"][-LOOK_BACK - 1 :]
+        older: list[str] = []
         for number, message in enumerate(messages):
-            if number == last:
+            if replies and number == replies[-1]:
                 self.end = self._told(message, True)
                 self.marks = (*self.end.marks, *(() if message.tool_calls else reversed(older)))
                 continue
@@ -126,7 +126,7 @@ class History:
             if message.tool_calls:
                 # Nobody writes these anew: a conversation that does not know them is another one.
                 older.clear()
-            if message.role == "assistant":
+            if number in replies:
                 older += self._mark()
 
     def _take(self, message: Message) -> None:
