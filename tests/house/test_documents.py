@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = dict.fromkeys(
 TEST_NAME = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 HANDRAIL = re.compile(r"(?:^|`)(?:[\w./]*/)?handrail ([a-z]+)", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
+ANCHOR = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)#([^)\s]+)\)")
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
@@ -38,6 +39,24 @@ def test_pages_link_to_what_exists() -> None:
     links = [(page, target) for page in documents() for target in LINK.findall(text(page))]
 
     assert [] == [(page, target) for page, target in links if not ((ROOT / page).parent / target).exists()]
+
+
+def test_pages_link_to_headings_that_exist() -> None:
+    """Every link into a page, its own or another, leads to a heading of it."""
+    links = [(page, *target) for page in documents() for target in ANCHOR.findall(text(page))]
+
+    assert links
+    assert [] == [
+        f"{page}: {target}#{anchor}"
+        for page, target, anchor in links
+        if anchor not in anchors(((ROOT / page).parent / target if target else ROOT / page).read_text())
+    ]
+
+
+def anchors(page: str) -> set[str]:
+    """Name the headings of a page as links do: in lower case, spaces as dashes, other marks dropped."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}
 
 
 def test_pages_name_tests_that_exist() -> None:
