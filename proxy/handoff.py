@@ -21,7 +21,9 @@ MOST_TRIED = 50
 """The newest tool calls are kept: a packet must not grow with the conversation."""
 MOST_VALUES = 20
 """Identifiers of one kind, and facts about the customer."""
-LOOKED_AT = 50_000
+LONGEST_FAILURE = 4096
+"""Characters of a result that is read for an error: what says that a call has failed is short."""
+LOOKED_AT = 20_000
 """Characters in which identifiers are looked for: a long conversation must not hold up all others."""
 
 FOUND = {"email": "email", "url": "link", "link": "link"}
@@ -107,6 +109,8 @@ def _one(call: ToolCall, *, result: str = "", outcome: str) -> Tried:
 def _is_failure(result: str) -> bool:
     if result.lstrip()[:5].lower() == "error":
         return True
+    if len(result) > LONGEST_FAILURE:
+        return False
     try:
         value = msgspec.json.decode(result)
     except (ValueError, RecursionError):
@@ -183,5 +187,6 @@ def _named(text: str, find: Find) -> Iterable[tuple[str, str]]:
 
 
 def _short(text: str, most: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+    # Of a long text only the beginning is read: a history has thousands of them.
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 1].rstrip()}…"

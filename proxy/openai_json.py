@@ -200,9 +200,15 @@ def arguments(value: Any) -> str:
     return value if type(value) is str else "" if value is None else dump(value).decode()
 
 
+MOST_SPELLED = 2**18
+"""Characters of the longest arguments that get one spelling: some 10 ms."""
+
+
 def canonical(arguments: str) -> str:
     """Return arguments as JSON with sorted keys and no spaces, so that one call has one spelling; what is no JSON, or
-    cannot be written as it would have to be, stays as it is."""
+    cannot be written as it would have to be, stays as it is, and so does what takes long to spell."""
+    if len(arguments) > MOST_SPELLED:
+        return arguments
     try:
         spelling = json.dumps(json.loads(arguments), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         spelling.encode()  # half a surrogate pair can be escaped, but not written

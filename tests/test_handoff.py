@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.handoff import FIELDS, LONG, LOOKED_AT, MOST_TRIED, MOST_VALUES, packet
+from proxy.handoff import FIELDS, LONG, LONGEST_FAILURE, LOOKED_AT, MOST_TRIED, MOST_VALUES, packet
 from proxy.terms import (
     Caller,
     Decision,
@@ -150,6 +150,8 @@ def test_completeness_is_the_share_of_filled_fields() -> None:
         pytest.param('{"error":""}', "ok", id="empty error"),
         pytest.param('["error"]', "ok", id="list"),
         pytest.param("  ERROR 5", "failed", id="text"),
+        pytest.param(f"Error: {'x' * LONGEST_FAILURE}", "failed", id="a long text"),
+        pytest.param(f'{{"error":"{"x" * LONGEST_FAILURE}"}}', "ok", id="too long to be read for an error"),
         pytest.param("no error", "ok", id="error later"),
         pytest.param("", "ok", id="empty"),
         pytest.param("[" * 100_000, "ok", id="nested without end"),
@@ -307,3 +309,16 @@ def test_every_conversation_gives_one_packet(messages: list[Message]) -> None:
     assert sum(len(message.tool_calls) for message in messages) == len(made.tried)
     results = sum(message.role == "tool" for message in messages)
     assert results >= sum(item.outcome in ("ok", "failed") for item in made.tried)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        pytest.param("a  b", "a b", id="short"),
+        pytest.param("a" * (LONG + 1), "a" * (LONG - 1) + "…", id="long"),
+        pytest.param(f"a{' ' * 4 * LONG}b", "a…", id="long by its spaces"),
+    ],
+)
+def test_of_a_long_result_the_beginning_is_kept(text: str, kept: str) -> None:
+    """And a sign that there was more."""
+    assert kept == handed(facts_of(called("t", "c"), answered(text, "c"))).tried[0].result

@@ -388,3 +388,10 @@ def test_error_object(param: str, expected: str | None) -> None:
     said = json.loads(openai_json.error_object("No.", "invalid_request_error", "bad", param))
 
     assert {"error": {"message": "No.", "type": "invalid_request_error", "param": expected, "code": "bad"}} == said
+
+
+def test_arguments_that_take_too_long_to_spell_stay_as_they_are() -> None:
+    """One call has one spelling, but none holds the others up."""
+    long = f'{{"b": 1, "a": "{"x" * openai_json.MOST_SPELLED}"}}'
+
+    assert long == openai_json.canonical(long)
