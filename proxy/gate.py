@@ -44,8 +44,9 @@ class Gate:
         self.held_bytes = 0
         """How much waits, and must be kept until the end."""
 
-    def feed(self, delta: Delta, came_ms: float = 0.0) -> None:
-        """Take one delta; next judge what is `due`, then take what is `leaving`."""
+    def feed(self, delta: Delta, came_ms: float = 0.0, size: int | None = None) -> None:
+        """Take one delta, which came with so many bytes; next judge what is `due`, then take what is `leaving`."""
+        size = len(delta.frame) if size is None else size
         for piece in delta.choices:
             choice = self._choices.get(piece.index)
             if choice is None:
@@ -57,8 +58,8 @@ class Gate:
             self._holding, self._clear = True, False
         if delta.model and not self._model:
             self._model = delta.model
-        self.held_bytes += len(delta.frame)
-        self._waiting.append((delta, self._marks(delta) if self._waits else (), self._holding, came_ms))
+        self.held_bytes += size
+        self._waiting.append((delta, self._marks(delta) if self._waits else (), self._holding, came_ms, size))
 
     def _marks(self, delta: Delta) -> tuple[tuple[_Text, int], ...]:
         """Return how far its texts have to be judged before a delta may leave."""
@@ -89,11 +90,11 @@ class Gate:
         left: list[Delta] = []
         waiting = self._waiting
         while waiting:
-            delta, marks, held, _ = waiting[0]
+            delta, marks, held, _, size = waiting[0]
             if held or (marks and any(text.judged < end for text, end in marks)):
                 break
             waiting.popleft()
-            self.held_bytes -= len(delta.frame)
+            self.held_bytes -= size
             left += self._worded(delta) if self._waits else (delta,)
         return left
 
@@ -291,8 +292,8 @@ class _Call:
         return ToolCall(id=self.id, name=self.name, arguments="".join(self.arguments), index=index, choice=choice)
 
 
-_Waiting: TypeAlias = tuple[Delta, tuple[tuple[_Text, int], ...], bool, float]
-"""A delta, how far its texts have to be judged, whether it is held whatever they say, and when it came."""
+_Waiting: TypeAlias = tuple[Delta, tuple[tuple[_Text, int], ...], bool, float, int]
+"""A delta, how far its texts have to be judged, whether it is held whatever they say, when it came, and its bytes."""
 
 
 class _Edit(msgspec.Struct, frozen=True, kw_only=True):

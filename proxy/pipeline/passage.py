@@ -8,6 +8,7 @@ decision for each text of which any rule said something. Never: a House, a clock
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
@@ -47,6 +48,8 @@ class Passage:
         """More steps are due than are judged at once, so that others have their turn: `go_on` judges more of them."""
         self._at_once = at_once
         self._restorer = Restorer(vault)
+        self._sizes = deque[int]()
+        """Bytes of what the restorer has: what it changes has no frame any more."""
         self._policies = policies
         self._vault = vault
         self._draft = draft
@@ -57,8 +60,9 @@ class Passage:
         """Take deltas and yield those that may leave; raise Denied where the reply ends by a rule's word."""
         now = self._now_ms()
         for delta in deltas:
+            self._sizes.append(len(delta.frame))
             for restored in self._restorer.feed(delta):
-                self.gate.feed(restored, now)
+                self.gate.feed(restored, now, self._sizes.popleft())
                 yield from self._leaving(facts) if self.gate.judges else self.gate.leaving()
         if self.gate.held_bytes:
             self.waited(now)
@@ -66,7 +70,7 @@ class Passage:
     def close(self, facts: Facts) -> Iterator[Delta]:
         """Yield what has waited for more to come, now that nothing does; raise Denied as `feed`."""
         for restored in self._restorer.close():
-            self.gate.feed(restored, self._now_ms())
+            self.gate.feed(restored, self._now_ms(), self._sizes.popleft())
         yield from self._leaving(facts, last=True)
 
     def go_on(self, facts: Facts, last: bool = False) -> Iterator[Delta]:

@@ -18,6 +18,7 @@ from referencing.exceptions import Unresolvable
 
 from proxy import cel
 from proxy.policy.patterns import compiled
+from proxy.policy.rule import digest_of
 from proxy.policy.schemas import unsound
 from proxy.terms import Json
 
@@ -240,6 +241,11 @@ def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> It
         seen = {msgspec.json.encode(plain(item), order="sorted") for item in instance}
         if len(seen) < len(instance):
             yield ValidationError("has an element twice")
+
+
+def call_digest(name: str, arguments: object) -> str:
+    """Return one text for one call, however its arguments are spelled."""
+    return digest_of([name, plain(arguments)])
 
 
 def plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from proxy import cel
 from proxy.policy.activation import Activation, Maker, Shared
-from proxy.policy.arguments import conforms
+from proxy.policy.arguments import call_digest, conforms
 from proxy.policy.patterns import Globs
 from proxy.policy.quotas import amount
 from proxy.policy.rewriting import overlaid, told
@@ -179,6 +179,8 @@ class Run:
         if rule.mode is Mode.ENFORCE and (rule.hold or rule.phase is not Phase.RESPONSE):
             arguments = seen["tool.args"] if rule.phase is Phase.TOOL_CALL else {}
             self._overlay |= overlaid(rule.phase, said, arguments)
+            if self.facts.tool and rule.phase is Phase.TOOL_CALL:
+                self._overlay["tool.call_digest"] = call_digest(self.facts.tool.name, self._overlay["tool.args"])
         return said
 
     def metered(self, check: Check, scope: Scope, outcome: Outcome) -> Outcome:

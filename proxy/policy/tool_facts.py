@@ -10,7 +10,7 @@ from typing import cast
 
 from proxy import cel
 from proxy.policy.activation import Activation, Maker
-from proxy.policy.arguments import conforms, parse, parse_object, plain
+from proxy.policy.arguments import call_digest, conforms, parse, parse_object
 from proxy.policy.origins import origins
 from proxy.policy.rule import digest_of
 from proxy.terms import Result, ToolCall, ToolSpec
@@ -73,8 +73,7 @@ def _valid_json(activation: Activation) -> bool:
 
 
 def _call_digest(activation: Activation) -> str:
-    """Return one text for one call, however its arguments are spelled."""
-    return digest_of([_tool(activation).name, plain(activation["tool.args"])])
+    return call_digest(_tool(activation).name, activation["tool.args"])
 
 
 def _registered(activation: Activation) -> bool:

@@ -66,6 +66,18 @@ def streamed(
         yield left, None
 
 
+def test_what_waits_counts_as_it_came() -> None:
+    """A delta into which a value was put back, and so has no frame, still counts while it waits."""
+    vault = Vault(KEY, "s")
+    vault.covers((Span(rule="r", kind="email", how=How.TOKENIZE, start=0, end=3, place=""),), "ann")
+    (placeholder,) = vault.values
+    passage = Passage(MASKING, vault, Draft("test", "", 0, 0.0), hold=True, now_ms=lambda: 0.0)
+
+    said = [Delta(frame=b"x" * 100, choices=(ChoiceDelta(index=0, text=placeholder),)) for _ in range(3)]
+
+    assert ([], 300) == (list(passage.feed(said, facts())), passage.gate.held_bytes)
+
+
 def run(policies: PolicySet, deltas: Iterable[Delta]) -> tuple[list[list[Delta]], Decision | None]:
     """Let deltas pass; return what each let leave, and what cut them."""
     steps = list(streamed(policies, Vault(KEY, "s"), facts(), deltas))

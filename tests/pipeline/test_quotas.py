@@ -96,6 +96,17 @@ async def test_rules_see_what_the_reply_has_added(tmp_path: Path) -> None:
     assert [["", "", "rule"], ["rule"]] == [fates(exchange) for exchange in house.seen]
 
 
+async def test_calls_that_rewriting_makes_the_same_are_duplicates(tmp_path: Path) -> None:
+    """A model cannot call twice by varying an argument that a rule says in its place."""
+    rewrites = "{id: r, phase: tool_call, when: 'true', action: rewrite, rewrite: {n: '1'}}"
+    policy = f"{POLICY}  actions: [{{id: e, tools: [refund], duplicates: {{}}}}]\n  rules: [{rewrites}]\n"
+    house = await house_of(policy, tmp_path, replied({"n": 1}, {"n": 2}))
+
+    await house.call(ASK, headers=SESSION)
+
+    assert ["rule", "quota"] == fates(house.seen[0])
+
+
 async def test_a_shadow_total_counts_and_tells(tmp_path: Path) -> None:
     """In mode shadow nothing is withheld, and what would have been is on record."""
     house = await house_of(actions(more=", mode: shadow"), tmp_path, replied({"n": 8}, {"n": 8}))
