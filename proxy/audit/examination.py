@@ -29,6 +29,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Entries that the log's own newest checkpoint covers."""
     anchored: int | None
     """Entries that the newest anchored checkpoint covers; None: there was nothing to compare with."""
+    others: tuple[str, ...]
+    """Other logs that the anchor knows, oldest first: each is to be there as well."""
     root: bytes
     torn: bool = False
     """Its last line, which nothing has signed, is not whole: a process was killed while it wrote, or writes now."""
@@ -108,6 +110,7 @@ def examine(
         entries=work.tree.size,
         signed=max(own, default=0),
         anchored=None if anchored is None else max(others, default=0),
+        others=_others(anchored or "", verifier),
         root=work.tree.root(),
         torn=work.torn,
         problems=tuple(work.problems),
@@ -154,6 +157,11 @@ def newest(text: str) -> Checkpoint | None:
 
 def _text(note: str) -> str:
     return note.rpartition("\n\n")[0] + "\n"
+
+
+def _others(text: str, verifier: Verifier) -> tuple[str, ...]:
+    origins = dict.fromkeys(note.partition("\n")[0] for note in notes(text))
+    return tuple(origin for origin in origins if origin != verifier.name)
 
 
 def _ours(text: str, verifier: Verifier) -> str:

@@ -85,6 +85,7 @@ def run_verify(chosen: argparse.Namespace) -> int:
     problems = [*report.problems, *changed]
     if chosen.json:
         told = {"log": key.name, "entries": report.entries, "signed": report.signed, "anchored": report.anchored}
+        told |= {"others": list(report.others), "torn": report.torn}
         print(json.dumps({**told, "root": audit.encoded(report.root), "records": compared, "problems": problems}))
     else:
         for problem in problems:
@@ -105,6 +106,7 @@ def _words(
         yield "no --anchor: that its end is missing, or that the holder of its key wrote it anew, would not show"
     else:
         yield f"{report.anchored} entries are covered by checkpoints that are kept elsewhere"
+        yield from (f"there, checkpoints of {origin} are kept as well: check that log too" for origin in report.others)
     if chosen.records:
         yield f"{compared} records were compared with what the log is bound to"
     if not chosen.key:

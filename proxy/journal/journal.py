@@ -162,7 +162,7 @@ class Journal:
         if last or not self._rests():
             self._tried_s = time.monotonic()
             written = self._tries(lambda: self._append([*self._notes, *(write for write, _ in taken)]))
-            stored = written and (not waiters or self._tries(self._log.sync))
+            stored = written and (not (waiters or self.trouble) or self._tries(self._log.sync))
         self._notes = [] if written else [*self._notes, *(write for write, waiter in taken if waiter is None)]
         if waiters:
             self._loop.call_soon_threadsafe(_resolve, waiters, stored)
@@ -191,7 +191,8 @@ class Journal:
         lost, now_s = self.lost, time.monotonic()
         if lost:
             writers.insert(0, event("lost", _wall_ms(), {"count": lost}))
-        if not writers and now_s - self._written_s >= self._pace.heartbeat_s:
+        # After trouble it is well only when something could be written.
+        if not writers and (self.trouble or now_s - self._written_s >= self._pace.heartbeat_s):
             writers.append(event("alive", _wall_ms(), {}))
         if writers:
             self._log.append(writers)

@@ -33,6 +33,13 @@ def test_a_log_as_it_was_written(anchored: str | None, covers: int | None) -> No
     assert ((), 20, 20, covers) == (report.problems, report.entries, report.signed, report.anchored)
 
 
+def test_other_logs_that_the_anchor_knows_are_named() -> None:
+    """A log that was taken away, and another begun in its place, shows by what is kept of the one before."""
+    report = look(LOG, anchored=sign(LOG[:2], OTHER) + sign(LOG[:3], OTHER) + sign(LOG))
+
+    assert ((), ("handrail-audit/fedcba9876543210",)) == (report.problems, report.others)
+
+
 def test_what_is_not_signed_yet_is_not_claimed() -> None:
     """Entries after the newest checkpoint are counted apart."""
     report = look(LOG, sign(LOG[:15]))

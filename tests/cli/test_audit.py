@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -79,6 +80,16 @@ def test_a_log_that_was_changed_is_not(config: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr()
     assert "entries 1 to 3 are not those that were signed" in said.err
     assert "NOT AS IT WAS SIGNED" in said.out
+
+
+def test_a_log_that_was_taken_away_shows_by_the_anchor(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another that was begun in its place is as it was signed, and the one before is named."""
+    name = journal.key_of(log_of(config)).name
+    shutil.rmtree(log_of(config))
+    write(settings(log_of(config), anchor=config.parent / "anchor"), ["new"])
+
+    assert 0 == run(config, "verify")
+    assert f"checkpoints of {name} are kept as well" in capsys.readouterr().out
 
 
 def test_a_torn_end_is_said(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
