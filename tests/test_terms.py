@@ -28,7 +28,9 @@ def test_levels_are_ordered() -> None:
 
 def test_the_heaviest_verdict_denies() -> None:
     """Verdicts weigh more the more they restrict, so that the heaviest of all matched rules can win."""
-    names = "allow label annotate route strip_tools redact require_approval escalate deny"
+    names = (
+        "allow record label annotate alert level route strip_tools redact rewrite replace require_approval escalate deny"
+    )
     order = [Verdict(name) for name in names.split()]
 
     assert order == sorted(Verdict, key=lambda verdict: verdict.weight)
