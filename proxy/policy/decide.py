@@ -232,12 +232,11 @@ class PolicySet:
     def _outcomes(self, phase: Phase, run: Run) -> Iterator[tuple[Check, Scope, Outcome]]:
         """Yield each applicable rule with what it says; nothing stops at a match."""
         facts = run.facts
-        tool = facts.tool.name if phase is Phase.TOOL_CALL and facts.tool else ""
         for unit in self._for(facts)._units[phase]:
             scope = Scope(run, unit)
             selected, failure = run.selects(unit, scope)
             for check in unit.checks if selected else ():
-                if phase is Phase.TOOL_CALL and check.tools and not check.tools.match(tool):
+                if check.tools and not any(map(check.tools.match, _tools(phase, facts))):
                     continue
                 yield check, scope, Outcome(False, failure) if failure else run.judge(check, scope)
 
@@ -260,6 +259,13 @@ class PolicySet:
                         message=rule.message,
                         on_deny=rule.on_deny,
                     )
+
+
+def _tools(phase: Phase, facts: Facts) -> list[str]:
+    """Return the tools that rules with `tools` are about: the one that is called, or those that the request offers."""
+    if phase is Phase.TOOL_CALL:
+        return [facts.tool.name] if facts.tool else []
+    return [tool.name for tool in facts.request.tools]
 
 
 def _reach(checks: Sequence[Check]) -> Reach | None:

@@ -163,6 +163,16 @@ def test_strip_hides_a_tool_and_denies_its_calls(level: Level, seen: tuple[str, 
     assert (seen, expected) == (stripped, denied)
 
 
+@pytest.mark.parametrize("when", [pytest.param("true", id="matches"), pytest.param("1 / 0 == 1", id="fails")])
+def test_a_rule_has_nothing_to_say_of_tools_that_are_not_offered(when: str) -> None:
+    """Where a request offers none of its tools, a rule that strips them is not on record, and no fault of it denies."""
+    policies = compiled(f"  rules: [{{id: s, phase: request, action: strip_tools, tools: [drop_*], when: '{when}'}}]")
+
+    decision = decided(policies, facts(request=request(tools=(ToolSpec(name="keep", schema={}),))))
+
+    assert (Verdict.ALLOW, ()) == (decision.verdict, decision.rules)
+
+
 def test_a_reply_rule_that_holds_acts() -> None:
     """A reply waits for a denying rule, which then denies."""
     policies = compiled(rule(phase="response", when="response.text == 'x'"))
