@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from proxy.errors import Denied, HandrailError, UpstreamError
+from proxy.pipeline import answer, endings, entry
 from proxy.pipeline.house import House
 from proxy.pipeline.walk import Part, Walk
 from proxy.ports import Client, UpstreamReply
@@ -23,24 +24,24 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
     walk = Walk(house, raw, client)
     try:
         try:
-            await walk.enter()
-            await walk.check_results()
-            await walk.choose(await walk.check(Phase.REQUEST))
+            await entry.enter(walk)
+            await entry.check_results(walk)
+            await entry.choose(walk, await walk.check(Phase.REQUEST))
             async with aclosing(relay(walk)) as parts:
                 async for part in parts:
                     yield part
         except HandrailError as error:
-            async for part in walk.fail(error):
+            async for part in endings.fail(walk, error):
                 yield part
-        await walk.rehearse()
+        await endings.rehearse(walk)
     finally:
-        walk.leave()
+        endings.leave(walk)
 
 
 async def relay(walk: Walk) -> AsyncGenerator[Part, None]:
     """Send the call to one target after another until one has answered; nothing is tried again after the first byte."""
     fault: Fault | None = None
-    targets = iter(walk.targets())
+    targets = iter(entry.targets(walk))
     target = next(targets, None)
     while target is not None:
         fault = None
@@ -53,33 +54,33 @@ async def relay(walk: Walk) -> AsyncGenerator[Part, None]:
         if fault is None and not walk.asks_again:
             break
         target = target if fault is None else next(targets, None) if fault.retryable else None
-    for part in walk.pass_fault(fault) if fault else ():
+    for part in endings.pass_fault(walk, fault) if fault else ():
         yield part
 
 
 async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
     """Reserve, dispatch and send to one target; yield what may leave, and a Fault if it failed."""
     provider = walk.snapshot.providers[target.provider]
-    request = walk.bounded(target)
+    request = entry.bounded(walk, target)
     call = provider.encode(request, target)
     await walk.books.reserve(target, call)
-    passage = walk.starts()
+    passage = answer.starts(walk)
     end: End | Fault = ABANDONED
     try:
         async with walk.house.upstream.send(call) as reply:
-            walk.hears(reply)
+            answer.hears(walk, reply)
             if 200 <= reply.status < 300:
                 decoder = provider.decoder(request, reply.headers)
                 async for data in reply.chunks():
-                    for part in walk.passes(passage, decoder.feed(data)):
+                    for part in answer.passes(walk, passage, decoder.feed(data)):
                         yield part
                     if passage.behind:
-                        async for part in walk.goes_on(passage):
+                        async for part in answer.goes_on(walk, passage):
                             yield part
                     if decoder.over:
                         break
                 rest, ended = decoder.close()
-                for part in walk.passes(passage, rest):
+                for part in answer.passes(walk, passage, rest):
                     yield part
                 end = ended
             else:
@@ -92,7 +93,7 @@ async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
         raise
     finally:
         walk.books.close(end, walk.usage, passage.gate.heard)
-    async for part in walk.judge(passage, end):
+    async for part in answer.judge(walk, passage, end):
         yield part
 
 

@@ -202,3 +202,27 @@ async def test_a_usage_of_nothing_is_not_believed() -> None:
 
     assert UsageSource.BYTES is house.seen[0].attempts[0].usage.source
     assert 0 < (house.seen[0].cost.nanousd or 0)
+
+
+UNKNOWN = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  rules:
+    - id: r
+      phase: route
+      action: route
+      to: large
+      when: "candidates.exists(c, c.model == 'new' && !has(c.in_usd_m))"
+"""
+
+
+async def test_what_nobody_knows_the_price_of_has_none_among_candidates(tmp_path: Path) -> None:
+    """A rule can tell a target without a price from one that costs nothing."""
+    text = CONFIG.replace("pools:", "  new: {provider: openai, model: new}\npools:")
+    house = Walked(Script(chunks=(REPLY,)), snapshot=await asyncio.to_thread(compiled, text, UNKNOWN, tmp_path))
+
+    await house.call({**ASK, "model": "small"})
+
+    assert "large" == house.seen[0].attempts[0].target.alias

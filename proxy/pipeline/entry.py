@@ -1,0 +1,219 @@
+"""Owns the request side of a walk: who calls and in which conversation, what policy makes of it, and where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from msgspec.structs import replace
+
+from proxy import conversation, recording, routing, tracing
+from proxy.errors import Denied
+from proxy.pipeline.scanning import Scanner
+from proxy.pipeline.trial import Trial
+from proxy.pipeline.walk import Walk
+from proxy.policy import PolicySet
+from proxy.redaction import Vault
+from proxy.snapshot import Bundle
+from proxy.stretches import apart
+from proxy.terms import (
+    Caller,
+    Candidate,
+    Decision,
+    Facts,
+    Headers,
+    Message,
+    Phase,
+    Place,
+    Request,
+    Session,
+    Span,
+    Target,
+    ToolCall,
+    Way,
+)
+
+
+async def enter(walk: Walk) -> None:
+    """Identify, decode, and find the conversation and the policies that apply."""
+    raw, draft = walk.raw, walk.draft
+    draft.trace = tracing.context(raw.headers.get("traceparent", ""), draft.id)
+    draft.prices_digest = walk.snapshot.prices_digest
+    draft.policy_digest = walk.policies.digest
+    draft.caller = walk.caller = caller = walk.snapshot.identify(raw, draft.at_ms)
+    walk.request = request = walk.dialect.decode(raw)
+    walk.books.take(request)
+    draft.stream, draft.model_asked = request.stream, request.model
+    draft.input_digest = recording.digest(raw.body)
+    walk.policies = walk.policies.narrow(caller.agent, request.model, caller.tenant)
+    _try(walk, walk.snapshot.candidate, caller)
+    draft.computed = _read(walk, lambda policies: policies.computed)
+    user = conversation.user(request, caller)
+    walk.history = conversation.History(caller, request.messages, user)
+    draft.session = await _session(walk)
+    walk.facts = Facts(
+        at_ms=draft.at_ms,
+        caller=walk.leveled(draft.session.labels),
+        request=request,
+        session=draft.session,
+        headers=_visible(walk),
+        results=conversation.results(request.messages, draft.session, draft.at_ms),
+        labels=draft.session.labels,
+        user=user,
+    )
+    walk.entered = True
+    walk.notes.issued = walk.quotas.hear(walk.snapshot.policies, walk.facts)
+    if walk.policies.pins_tools:
+        walk.notes.offer(request.tools)
+    await walk.quotas.read(walk.policies)
+    walk.facts = replace(walk.facts, totals=walk.quotas.totals)
+    walk.vault = Vault(walk.house.vault_key, draft.session.id)
+    if draft.session.escalation:
+        raise Denied(walk.humans.owned(draft.session))
+    if read := _read(walk, lambda policies: policies.spend_read):
+        asked = walk.snapshot.table.asked(request.model)[0]
+        walk.facts = replace(walk.facts, spend=await walk.books.spend(asked, walk.policies, walk.facts, read))
+
+
+def _try(walk: Walk, bundle: Bundle | None, caller: Caller) -> None:
+    """Begin to try a candidate out, if there is one."""
+    if bundle:
+        policies = bundle.policies.narrow(caller.agent, walk.request.model, caller.tenant)
+        scanner = Scanner(bundle.guards, walk.snapshot.search, walk.house.clock, walk.house.pause)
+        walk.trial = Trial(replace(bundle, policies=policies), walk.snapshot.guards, scanner)
+
+
+def _read(walk: Walk, what: Callable[[PolicySet], frozenset[str]]) -> frozenset[str]:
+    """Return what rules read, those of a candidate as well."""
+    return what(walk.policies) | (what(walk.trial.policies) if walk.trial else frozenset())
+
+
+def _visible(walk: Walk) -> Headers:
+    """Return the headers that some rule reads; no rule compiles that reads a credential."""
+    sent = walk.raw.headers
+    return {name: sent[name] for name in headers(walk) if name in sent}
+
+
+def headers(walk: Walk) -> frozenset[str]:
+    """Return the names of those headers."""
+    return _read(walk, lambda policies: policies.visible_headers)
+
+
+async def _session(walk: Walk) -> Session:
+    name, link = conversation.claimed(walk.raw, walk.request, walk.draft.caller)
+    if name:
+        known = await walk.house.sessions.load(name)
+        return replace(known, link=link) if known else Session(id=name, link=link)
+    place, link = await _place(walk)
+    if place is None:
+        return Session(id=walk.house.ids.new("se"))
+    known = await walk.house.sessions.load(place.session_id) or Session(id=place.session_id)
+    return replace(known, turn=place.turn + 1, link=link)
+
+
+async def _place(walk: Walk) -> tuple[Place | None, str]:
+    """Return where the conversation was that goes on with this call, and what told: all of its history, or less
+    that only one conversation has left."""
+    sessions, history = walk.house.sessions, walk.history
+    if history.end and (place := await sessions.standing(history.end.whole)):
+        return place, "prefix"
+    for mark in history.marks:
+        if places := await sessions.passed(mark, history.user):
+            return (places[0] if len(places) == 1 else None), "trace"
+    return None, ""
+
+
+async def check_results(walk: Walk) -> None:
+    """Judge every tool result of the request, each time: the history is the agent's own claim."""
+    if not walk.asks(Phase.TOOL_RESULT):
+        return
+    for result in walk.facts.results:
+        facts = replace(walk.facts, result=result)
+        decision = await walk.check(Phase.TOOL_RESULT, subject=str(result.message), facts=facts)
+        if decision.spans:
+            walk.covers[result.message] = walk.vault.covers(decision.spans, result.text)
+
+
+async def choose(walk: Walk, decision: Decision) -> None:
+    """Strip the tools that policy strips, then pick the targets."""
+    if decision.strip:
+        walk.request = walk.dialect.strip_tools(walk.request, decision.strip)
+        walk.books.take(walk.request)
+        walk.facts = replace(walk.facts, request=walk.request)
+    await _cover(walk, decision)
+    if decision.rewrites:
+        walk.request = walk.dialect.with_settings(walk.request, decision.rewrites)
+        walk.books.take(walk.request)
+    walk.books.limits = walk.policies.limits(walk.facts)
+    walk.draft.route = routing.choose(
+        walk.snapshot.table,
+        walk.request,
+        decision.way or _way(walk),
+        quote=walk.books.quote,
+        healthy=lambda alias: walk.house.health.healthy(alias, walk.draft.at_ms),
+        input_tokens=len(walk.raw.body) // 4,
+    )
+
+
+def _way(walk: Walk) -> Way | None:
+    """Ask the rules that know where the call can go, where no rule has routed it yet."""
+    if not walk.asks(Phase.ROUTE):
+        return None
+    candidates = tuple(map(partial(_candidate, walk), walk.snapshot.table.targets.values()))
+    return walk.decide(Phase.ROUTE, replace(walk.facts, candidates=candidates)).way
+
+
+def _candidate(walk: Walk, target: Target) -> Candidate:
+    health = walk.house.health
+    into, out = walk.books.rates(target)
+    return Candidate(
+        target=target,
+        input_nanousd=into,
+        output_nanousd=out,
+        healthy=health.healthy(target.alias, walk.draft.at_ms),
+        p50_ms=health.median_ms(target.alias),
+    )
+
+
+async def _cover(walk: Walk, decision: Decision) -> None:
+    """Take out of the request what policy says. The facts keep what was there: placeholders are put back before
+    any rule judges the reply."""
+    spans: dict[int, list[Span]] = {}
+    for span in decision.spans:
+        spans.setdefault(int(span.place), []).append(span)
+    messages = walk.request.messages
+    for number, found in spans.items():
+        await walk.scanner.rest()
+        # What a result was judged by is taken out first; it and the request's own rules see the same text.
+        covers = [*walk.covers.get(number, ()), *walk.vault.covers(found, messages[number].text)]
+        walk.covers[number] = apart(covers)
+    if walk.covers:
+        changed: dict[tuple[int, int], str] = {}
+        for place, call in _calls(messages):
+            hidden = walk.vault.hide_arguments(call.arguments)
+            changed |= {} if hidden == call.arguments else {place: hidden}
+            await walk.scanner.rest()
+        await walk.scanner.rest()
+        walk.request = walk.dialect.with_texts(walk.request, walk.covers, changed)
+        if walk.vault.values:
+            walk.request = walk.dialect.with_reasoning(walk.request, walk.vault.hide)
+        walk.books.take(walk.request)
+
+
+def targets(walk: Walk) -> Sequence[Target]:
+    """Return the targets to try, capped by `limits.max_attempts`."""
+    route = walk.draft.route
+    return route.targets[: walk.snapshot.limits.max_attempts] if route else ()
+
+
+def bounded(walk: Walk, target: Target) -> Request:
+    """Return the request with an output limit where spend limits apply: what has no bound cannot be held for."""
+    if walk.request.max_output_tokens is not None or not walk.books.limits:
+        return walk.request
+    return walk.dialect.with_max_output(walk.request, walk.books.most_output(target))
+
+
+def _calls(messages: Sequence[Message]) -> Iterator[tuple[tuple[int, int], ToolCall]]:
+    """Yield every tool call of a history, by the numbers of its message and of the call in it."""
+    for number, message in enumerate(messages):
+        yield from (((number, place), call) for place, call in enumerate(message.tool_calls))

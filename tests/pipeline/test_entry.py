@@ -1,0 +1,131 @@
+"""Owns the proof of the request side of a walk: in which conversation a call is, and where it may go."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from proxy.snapshot import Limits, Snapshot
+from proxy.terms import State
+from tests.fakes import Script
+from tests.pipeline.calls import ASK, check_books
+from tests.walking import CONFIG, PLAIN, Walked, compiled
+
+
+async def test_attempts_are_capped() -> None:
+    """`limits.max_attempts` bounds how many targets are tried."""
+    snapshot = replace(PLAIN, limits=Limits(max_attempts=1))
+    walked = Walked(Script(status=503), Script(status=503), snapshot=snapshot)
+
+    await walked.call({**ASK, "model": "both"})
+
+    check_books(walked, State.FAULT, [State.FAULT])
+
+
+ANSWER = b'{"id":"c","model":"large","choices":[{"index":0,"finish_reason":"stop","message":{"content":"%s"}}]}'
+
+
+HANDS_OVER = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec:
+  escalation: [{id: e, when: 'request.user_text.contains("human")', to: tier2, message: One moment.}]
+"""
+
+
+class Agent:
+    """An agent that names no conversation."""
+
+    def __init__(self, *answers: str, snapshot: Snapshot = PLAIN) -> None:
+        self.walked = Walked(*(Script(chunks=(ANSWER % said.encode(),)) for said in answers), snapshot=snapshot)
+
+    async def call(self, *said: str, prompt: str = "", user: str = "") -> str:
+        """Send a history in which user and assistant take turns; return the name of its session."""
+        messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
+        system = [{"role": "system", "content": prompt}] if prompt else []
+        await self.walked.call({"model": "large", "messages": [*system, *messages], "user": user})
+        return self.walked.seen[-1].session.id
+
+
+async def test_customers_who_open_alike_keep_their_own_conversations() -> None:
+    """As many as have said the same may go on, each in a session of its own, which stays its own."""
+    agent = Agent("Hello!", "Hello!", "Which one?", "Why?", "Done.", "Done.")
+    opened = [await agent.call("Hi") for _ in range(2)]
+    second = [await agent.call("Hi", "Hello!", text) for text in ("my order", "a refund")]
+    third = [
+        await agent.call("Hi", "Hello!", *more) for more in (("my order", "Which one?", "1"), ("a refund", "Why?", "2"))
+    ]
+
+    assert sorted(opened) == sorted(second)
+    assert second == third
+
+
+async def test_nobody_takes_the_place_of_a_call_that_failed() -> None:
+    """A conversation whose call came to nothing may be found again where it was."""
+    agent = Agent("Hello!", "Hello!")
+    opened = {await agent.call("Hi") for _ in range(2)}
+    agent.walked.upstream.scripts = [Script(refuse="connect_failed"), *[Script(chunks=(ANSWER % b"Yes?",))] * 2]
+    failed = await agent.call("Hi", "Hello!", "my order")
+    again = [await agent.call("Hi", "Hello!", text) for text in ("my order", "a refund")]
+
+    assert opened == {*again}
+    assert failed == again[0]
+
+
+async def test_who_can_be_anybody_begins_anew() -> None:
+    """Where several have said the same and all have gone on, a call that goes back there starts a conversation."""
+    agent = Agent(*["Which order is it about?"] * 2, "a", "b", "c")
+    opened = {await agent.call("where is my order?") for _ in range(2)}
+    for text in ("1", "2"):
+        await agent.call("where is my order?", "Which order is it about?", text)
+    back = await agent.call("where is my order?", "Which order is it about?", "3")
+
+    assert (False, "new", 1) == (back in opened, *_link(agent.walked))
+
+
+async def test_a_conversation_that_is_known_alone_is_gone_on_with() -> None:
+    """A question that was edited belongs to the conversation that it was edited in."""
+    agent = Agent("Which order is it about?", "a", "b")
+    opened = await agent.call("where is my order?")
+    await agent.call("where is my order?", "Which order is it about?", "1")
+    back = await agent.call("where is my order?", "Which order is it about?", "2")
+
+    assert (opened, "trace", 2) == (back, *_link(agent.walked))
+
+
+async def test_users_are_never_joined() -> None:
+    """What one user has said leads another nowhere; the same user goes on under any system prompt."""
+    agent = Agent(*["Hello!"] * 4)
+    ann = await agent.call("Hi", prompt="It is one.", user="ann")
+    eve = await agent.call("Hi", "Hello!", "well", prompt="It is one.", user="eve")
+    anybody = await agent.call("Hi", "Hello!", "well", prompt="It is one.")
+    again = await agent.call("Hi", "Hello!", "well", prompt="It is two.", user="ann")
+
+    assert (3, ann) == (len({ann, eve, anybody}), again)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        pytest.param("", ("a human!", "One moment.", "hello?"), id="going on"),
+        pytest.param("It is two.", ("a human!", "One moment.", "hello?"), id="with another prompt"),
+        pytest.param("", ("a human!", "One moment.", "never mind"), id="saying something else instead"),
+    ],
+)
+async def test_a_hand_off_is_not_escaped(tmp_path: Path, prompt: str, said: tuple[str, ...]) -> None:
+    """A conversation that a human owns is kept from the model, whatever the next call changes."""
+    agent = Agent(snapshot=await asyncio.to_thread(compiled, CONFIG, HANDS_OVER, tmp_path))
+    await agent.call("a human!")
+    await agent.call("a human!", "One moment.", "hello?")
+    await agent.call(*said, prompt=prompt)
+
+    assert ([], State.DENIED) == (agent.walked.upstream.sent, agent.walked.seen[-1].state)
+
+
+def _link(walked: Walked) -> tuple[str, int]:
+    session = walked.seen[-1].session
+    return session.link, session.turn
