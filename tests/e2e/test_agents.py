@@ -43,10 +43,10 @@ kind: AgentPolicy
 metadata: {name: support, version: 1.0.0}
 spec:
   actions:
-    - {id: cap, tools: [issue_refund], require: num(tool.args.amount) <= 100.0, message: I may not refund that much.}
+    - {id: cap, tools: [issue_refund], require: num(tool.args.amount_usd) <= 100.0, message: I may not refund that much.}
     - id: lead
       tools: [issue_refund]
-      require: num(tool.args.amount) <= 50.0
+      require: num(tool.args.amount_usd) <= 50.0
       action: require_approval
       message: A colleague has to approve this first.
   escalation:
