@@ -43,7 +43,7 @@ kind: AgentPolicy
 metadata: {name: support, version: 1.0.0}
 spec:
   actions:
-    - {id: cap, tools: [issue_refund], require: num(tool.args.amount_usd) <= 100.0, message: I may not refund that much.}
+    - {id: cap, tools: [issue_refund], require: num(tool.args.amount_usd) <= 100.0, message: I may not refund that.}
     - id: lead
       tools: [issue_refund]
       require: num(tool.args.amount_usd) <= 50.0
@@ -202,7 +202,7 @@ def test_a_refund_over_the_limit_is_never_made(customer: Customer) -> None:
     """The tool does not run, the run ends with the rule's words, and the conversation goes on."""
     said = customer.says("Please refund $400")
 
-    assert ("I may not refund that much.", []) == (said, customer.refunds)
+    assert ("I may not refund that.", []) == (said, customer.refunds)
     assert f"Refunded $30.00 for order {customer.order}." == customer.says("Then please refund $30")
     assert [30.0] == customer.refunds
 
