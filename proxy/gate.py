@@ -128,7 +128,7 @@ class Gate:
                 come = self._covering.come(index, field)
                 end = Cover(start=come if stays else max(come, text.judged), end=ENDLESS, text="")
                 self._covers[index, field, 0] = apart([*self._covers.get((index, field, 0), ()), end])
-        held = [delta for delta, *_ in self._waiting]
+        held = [delta for delta, *_ in self._waiting if not delta.final]
         self._waiting.clear()
         return [] if stays else [out for delta in held for out in _kept(delta, _open(self._covering.apply(delta)))]
 
@@ -160,7 +160,7 @@ class _Text:
         self.parts: list[str] = []
         self.length = self.judged = 0
         self.over = False
-        """Another text of its choice has begun, or the choice has ended: nothing more is awaited."""
+        """A text has begun that models say after it: nothing more is awaited."""
         self._again = False
         self._tail, self._base, self._taken = "", 0, 0
 
@@ -222,15 +222,14 @@ class _Choice:
             self.calls.setdefault(call.index, _Call()).add(call)
         if piece.finish_reason:
             self.finish_reason = piece.finish_reason
-            for text in self.texts.values():
-                text.over = True
 
     def _speaks(self, field: str) -> _Text:
-        """Return the text that goes on; that it is another one than before ends the others."""
+        """Return the text that goes on; that ends those that models say before it, and no other: what is said to a
+        customer goes on after a thought in between."""
         if field != self._field:
             self._field = field
-            for text in self.texts.values():
-                text.over = text.length > 0
+            for earlier in SPOKEN[: SPOKEN.index(field)]:
+                self.texts[earlier].over = self.texts[earlier].length > 0
         return self.texts[field]
 
     def reply(self, model: str, covers: Covers) -> Reply:

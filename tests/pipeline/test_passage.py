@@ -66,6 +66,32 @@ def streamed(
         yield left, None
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param(ChoiceDelta(index=0, reasoning="hm"), id="a thought"),
+        pytest.param(ChoiceDelta(index=0, finish_reason="stop"), id="a finish reason"),
+    ],
+)
+def test_no_half_of_a_find_leaves(between: ChoiceDelta) -> None:
+    """A text is not over where another one is said in between, or its choice is said to have ended: clients read on."""
+    pieces = (ChoiceDelta(index=0, text="Call N-12"), between, ChoiceDelta(index=0, text="34 now"))
+
+    left, _ = run(MASKING, [Delta(frame=b"x", choices=(piece,)) for piece in pieces])
+
+    assert "Call [PATTERN] now" == "".join(p.text for some in left for delta in some for p in delta.choices)
+
+
+def test_no_end_marker_leaves_before_the_safe_text() -> None:
+    """Where the end of a text denies it, the provider's own end marker goes: nobody reads what stands after one."""
+    said = [Delta(frame=b"x", choices=(ChoiceDelta(index=0, text="forbidden"),)), Delta(frame=b"end", final=True)]
+
+    left, decision = run(DENYING, said)
+
+    assert decision is not None
+    assert [] == [delta for some in left for delta in some if delta.final]
+
+
 def test_what_waits_counts_as_it_came() -> None:
     """A delta into which a value was put back, and so has no frame, still counts while it waits."""
     vault = Vault(KEY, "s")
@@ -303,8 +329,9 @@ def test_an_unstreamed_reply_that_is_cut_is_kept_for_one_body() -> None:
     draft = Draft("ex", "", 0, 0.0)
     passage = Passage(DENYING, Vault(KEY, "s"), draft, hold=False, now_ms=lambda: 0.0)
 
+    list(passage.feed([whole({(0, "text"): "." * 999 + "forbidden"})], facts()))
     with pytest.raises(Denied):
-        list(passage.feed([whole({(0, "text"): "." * 999 + "forbidden"})], facts()))
+        list(passage.close(facts()))
 
     (left,) = passage.left
     assert passage.said == left.choices[0].text
