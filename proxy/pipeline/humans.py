@@ -136,8 +136,11 @@ class Humans:
 
 def leveled(caller: Caller, *levels: Level | None) -> Caller:
     """Return the caller at the lowest of its own level and these: nothing ever raises it."""
-    given = [caller.level, *(level for level in levels if level)]
-    return replace(caller, level=min(given, key=lambda level: level.rank))
+    lowest = min(filter(None, (caller.level, *levels)), key=_RANK.__getitem__)
+    return caller if lowest is caller.level else replace(caller, level=lowest)
+
+
+_RANK = {level: level.rank for level in Level}
 
 
 _AFTER: dict[HeldState, dict[str, Any]] = {
