@@ -1,19 +1,22 @@
-"""Owns the measurement of what the SQLite store costs one call: reserve, dispatch, finish and settle.
+"""Owns the measurement of what stores cost one call: reserve, dispatch, finish and settle.
 
-Usage: python bench/store_cost.py [calls]. Prints, per concurrency, CPU of the loop's thread per call, calls per second
-and log bytes written per call.
+Usage: python -m bench.store_cost [calls]. Prints, for SQLite alone and with limits in Redis, and per concurrency: CPU
+of the loop's thread per call, calls per second, and how long a hold took. Redis is the one that REDIS_URL names, else
+one of the tests', started here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from proxy.stores import sqlite
+from proxy.stores import Budgets, redis, sqlite
 from proxy.terms import (
     Attempt,
     Caller,
@@ -33,6 +36,7 @@ from proxy.terms import (
     Usage,
     Verdict,
 )
+from tests.redis_servers import shared_server
 
 _CHUNK = 1000
 _TARGET = Target(alias="smart", provider="openai", model="gpt-5-mini")
@@ -88,26 +92,30 @@ def _stand(session: Session, number: int) -> Stand:
     return Stand(session_id=session.id, turn=session.turn, end=end, marks=tuple(marks))
 
 
-async def _call(store: sqlite.SqliteStore, number: int) -> None:
+async def _call(budgets: Budgets, store: sqlite.SqliteStore, number: int, took_s: list[float]) -> None:
     started, done = _exchange(number, State.DISPATCHED), _exchange(number, State.COMPLETE)
     attempt = started.attempts[0]
     limits = (Limit(rule="pack/cap@1", scope=_SHARED[0][0], window=_SHARED[0][1], cap_nanousd=1 << 60),)
     hold = Reservation(id=attempt.reservation_id, amount_nanousd=9_000_000, limits=limits, expires_ms=1 << 42)
-    await store.reserve(hold, started.started_ms)
+    began = time.perf_counter()
+    await budgets.reserve(hold, started.started_ms)
+    took_s.append(time.perf_counter() - began)
     await store.dispatch(started)
     await asyncio.sleep(0)
     store.finish(done)
     store.stand(_stand(done.session, number), done.started_ms)
-    store.settle(Settlement(reservation_id=hold.id, nanousd=531_000, tokens=976, counters=attempt.counters), 0)
+    budgets.settle(Settlement(reservation_id=hold.id, nanousd=531_000, tokens=976, counters=attempt.counters), 0)
 
 
-async def _chunk(store: sqlite.SqliteStore, numbers: Iterable[int], concurrency: int) -> float:
+async def _chunk(
+    budgets: Budgets, store: sqlite.SqliteStore, numbers: Iterable[int], concurrency: int, took_s: list[float]
+) -> float:
     """Return the CPU of the loop's thread per call, without the making of the records."""
     waiting = iter(numbers)
 
     async def pump() -> None:
         for number in waiting:
-            await _call(store, number)
+            await _call(budgets, store, number, took_s)
 
     cpu = time.thread_time()
     await asyncio.gather(*(pump() for _ in range(concurrency)))
@@ -116,22 +124,36 @@ async def _chunk(store: sqlite.SqliteStore, numbers: Iterable[int], concurrency:
     return time.thread_time() - cpu
 
 
-async def _measure(calls: int, concurrency: int) -> None:
+async def _measure(calls: int, concurrency: int, url: str) -> None:
+    took_s: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "handrail.db"
-        async with sqlite.open(sqlite.Settings(path=str(path))) as store:
+        async with sqlite.open(sqlite.Settings(path=str(path))) as store, _budgets(store, url, Path(folder)) as budgets:
             started = time.perf_counter()
             spent = [
-                await _chunk(store, range(first, first + _CHUNK), concurrency) for first in range(0, calls, _CHUNK)
+                await _chunk(budgets, store, range(first, first + _CHUNK), concurrency, took_s)
+                for first in range(0, calls, _CHUNK)
             ]
             rate = calls / (time.perf_counter() - started)
-            log = path.with_name("handrail.db-wal").stat().st_size
-        size = path.stat().st_size
     costs = sorted((cpu - _making()) / _CHUNK * 1e6 for cpu in spent)
+    took_s.sort()
     print(
-        f"concurrency {concurrency:3}: CPU per call {costs[0]:.0f} us at best, {costs[len(costs) // 2]:.0f} us median;"
-        f" {rate:.0f} calls/s, log {log / 1e6:.0f} MB, file {size / calls:.0f} B per call"
+        f"{'redis' if url else 'sqlite':6} concurrency {concurrency:3}: CPU per call {costs[0]:.0f} us at best,"
+        f" {costs[len(costs) // 2]:.0f} us median; {rate:.0f} calls/s;"
+        f" hold p50 {took_s[len(took_s) // 2] * 1e3:.2f} ms, p99 {took_s[len(took_s) * 99 // 100] * 1e3:.2f} ms"
     )
+
+
+@asynccontextmanager
+async def _budgets(store: sqlite.SqliteStore, url: str, folder: Path) -> AsyncIterator[Budgets]:
+    if not url:
+        yield store
+        return
+    settings = redis.Settings(
+        url=url, ledger=folder.name, replica_path=str(folder / "replica.id"), timeout_ms=5000, quiet_ms=0
+    )
+    async with redis.open(settings, store) as budgets:
+        yield budgets
 
 
 def _making() -> float:
@@ -144,8 +166,9 @@ def _making() -> float:
 def main() -> None:
     """Measure at several concurrencies."""
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    for concurrency in (1, 16, 64):
-        asyncio.run(_measure(calls, concurrency))
+    for url in ("", os.environ.get("REDIS_URL") or shared_server().url):
+        for concurrency in (1, 16, 64):
+            asyncio.run(_measure(calls, concurrency, url))
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from proxy import accounting, audit, config, delivery, journal, simulated, watch, wire
+from proxy import accounting, audit, config, delivery, journal, plugins, simulated, watch, wire
 from proxy.documents import Source
 from proxy.errors import ConfigError, HandrailError
 from proxy.pipeline import House, handle
@@ -32,10 +32,13 @@ from proxy.server.admin import Admin
 from proxy.server.data import DataPlane
 from proxy.server.health import Health, Heartbeat
 from proxy.snapshot import Limits, Snapshot
-from proxy.stores import sqlite
+from proxy.stores import Budgets, sqlite
 from proxy.telemetry import RuleCounts, Telemetry, TelemetrySettings, log, open_log, open_telemetry
 from proxy.terms import Exchange, Head, Json, Phase, RawRequest, Secret
 from proxy.upstream import UpstreamSettings, open_upstream
+
+if TYPE_CHECKING:
+    from proxy.stores.redis import SharedBudgets
 
 T = TypeVar("T")
 
@@ -45,7 +48,9 @@ CLEANING_S = 3600.0
 """How often what is too old is deleted."""
 COLLECT_AFTER = 10_000
 """Objects made and not freed, after which the garbage collector looks among the youngest."""
-AT_START = ("listen", "health_listen", "admin_listen", "admin_token_file", "state", "handoff", "audit", "telemetry")
+AT_START = (
+    "listen", "health_listen", "admin_listen", "admin_token_file", "state", "budgets", "handoff", "audit", "telemetry",
+)  # fmt: skip
 """Keys that a reload takes note of and only a restart puts in force."""
 SEED_BYTES = 32
 """Length of the private key that checkpoints of the audit log are signed with."""
@@ -107,6 +112,9 @@ class Running(msgspec.Struct, kw_only=True):
     house: House
     telemetry: Telemetry
     store: sqlite.SqliteStore
+    budgets: Budgets
+    shared: SharedBudgets | None
+    """The same, where replicas share them."""
     lock: Lock
     """As it lay beside the config when that was last read, taken or not."""
     audit_log: journal.Journal | None = None
@@ -179,7 +187,7 @@ async def running(options: Options) -> AsyncIterator[Running]:
         def build(fresh: config.Loaded) -> Snapshot:
             return config.build(fresh, options.environment, simulated_url=simulated_url, prices=prices)
 
-        here = await _start(stack, loaded, await asyncio.to_thread(build, loaded))
+        here = await _start(stack, loaded, await asyncio.to_thread(build, loaded), options.environment)
         settings = await asyncio.to_thread(_delivery, loaded)
         work = [_keep_leases(here), _delete_old(here), _reload_on_change(here, options, build, seen)]
         if settings:
@@ -203,7 +211,9 @@ def _watched(options: Options, loaded: config.Loaded) -> Iterator[Path]:
     yield from config.watched(loaded)
 
 
-async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapshot: Snapshot) -> Running:
+async def _start(
+    stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapshot: Snapshot, environment: Mapping[str, str]
+) -> Running:
     settings, limits = loaded.config, snapshot.limits
     state = loaded.folder / settings.state.path
     store = await stack.enter_async_context(
@@ -212,6 +222,7 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
     token_path = await asyncio.to_thread(_admin_token, settings, loaded.folder, state.parent)
     vault_key = await asyncio.to_thread(_secret_file, state.parent / "vault.key", "state.path")
     await stack.enter_async_context(_off_loop(open_log(settings.telemetry.log_level, sys.stderr)))
+    shared = await _shared(stack, loaded, environment, store)
     telemetry = await stack.enter_async_context(
         _off_loop(
             open_telemetry(
@@ -220,6 +231,8 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
                     sample=settings.telemetry.sample,
                     in_flight=lambda: len(house.open_holds),
                     records_pending=lambda: store.backlog,
+                    ledger_away=lambda: bool(shared and shared.trouble),
+                    budget_unheld=lambda: shared.unheld if shared else 0,
                     config_stale=lambda: bool(here.stale),
                     audit_unwritable=lambda: bool(here.audit_log and here.audit_log.trouble),
                     policy_digest=lambda: house.snapshot.policies.digest,
@@ -234,7 +247,7 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
         clock=clock,
         ids=RandomIds(),
         upstream=await stack.enter_async_context(open_upstream(_upstream_settings(limits))),
-        budgets=store,
+        budgets=shared or store,
         records=journal.AuditedRecords(store, audit_log) if audit_log else store,
         sessions=store,
         desk=store,
@@ -253,14 +266,50 @@ async def _start(stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapsh
         house=house,
         telemetry=telemetry,
         store=store,
+        budgets=shared or store,
+        shared=shared,
         audit_log=audit_log,
         lock=await asyncio.to_thread(config.lock_of, loaded),
     )
     _note_candidate(snapshot)
     _note(here, "started", version=await asyncio.to_thread(version, "handrail"))
-    _note_recovered(here, await store.recover(house.clock.wall_ms()))
+    _note_recovered(here, await here.budgets.recover(house.clock.wall_ms()))
     await _listen(stack, here)
     return here
+
+
+async def _shared(
+    stack: contextlib.AsyncExitStack, loaded: config.Loaded, environment: Mapping[str, str], store: sqlite.SqliteStore
+) -> SharedBudgets | None:
+    """Return the budgets that replicas share, where the config asks for them: nothing of Redis is loaded before."""
+    if loaded.config.budgets is None:
+        return None
+    section = loaded.config.budgets.redis
+    redis = await asyncio.to_thread(plugins.load, "stores", "redis")
+    settings = redis.Settings(
+        url=section.url,
+        password=await asyncio.to_thread(_password, section, loaded.folder, environment),
+        ledger=section.ledger,
+        timeout_ms=section.timeout_ms,
+        on_outage=section.on_outage,
+        lease_ms=int(loaded.config.limits.lease_s * 1000),
+        replica_path=str((loaded.folder / loaded.config.state.path).with_name("replica.id")),
+    )
+    shared: SharedBudgets = await stack.enter_async_context(redis.open(settings, store, _tell_of_ledger))
+    return shared
+
+
+def _password(section: config.RedisSection, folder: Path, environment: Mapping[str, str]) -> Secret:
+    if section.password_env:
+        return Secret(environment[section.password_env])
+    return Secret((folder / section.password_file).read_text().strip() if section.password_file else "")
+
+
+def _tell_of_ledger(trouble: str) -> None:
+    if trouble:
+        log("warning", "ledger_away", why=trouble)
+    else:
+        log("info", "ledger_joined")
 
 
 @contextlib.asynccontextmanager
@@ -501,6 +550,7 @@ def status(here: Running) -> dict[str, Json]:
         "records_pending": here.store.backlog,
         "open_calls": len(here.house.open_holds),
         "audit": here.audit_log.status() if here.audit_log else None,
+        "ledger": _ledger_status(here.shared),
     }
     return page
 
@@ -519,6 +569,10 @@ def _candidate_status(snapshot: Snapshot) -> Json:
 def _note_candidate(snapshot: Snapshot) -> None:
     if snapshot.candidate_problems:
         log("error", "candidate_refused", problems=list(snapshot.candidate_problems))
+
+
+def _ledger_status(shared: SharedBudgets | None) -> Json:
+    return {"away": shared.trouble, "unheld": shared.unheld} if shared else None
 
 
 def _document_status(document: Document, lock: Lock) -> Json:
@@ -597,9 +651,9 @@ async def _keep_leases(here: Running) -> None:
         lease_s = here.house.snapshot.limits.lease_s
         await asyncio.sleep(lease_s / BEATS_PER_LEASE)
         now = here.house.clock.wall_ms()
-        here.store.heartbeat(sorted(here.house.open_holds), now + int(lease_s * 1000))
+        here.budgets.heartbeat(sorted(here.house.open_holds), now + int(lease_s * 1000))
         with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
-            closed = await here.store.recover(now)
+            closed = await here.budgets.recover(now)
             _note_recovered(here, closed)
             for exchange in closed:
                 here.telemetry.observe(exchange)

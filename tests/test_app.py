@@ -6,6 +6,8 @@ import asyncio
 import http.server
 import json
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -16,12 +18,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from proxy import app
-from proxy.errors import ConfigError
+from proxy import accounting, app
+from proxy.errors import BudgetExceeded, ConfigError
 from proxy.policy import Lock
 from proxy.server import routes
 from proxy.stores import sqlite
 from proxy.terms import Attempt, Caller, Exchange, Kept, Level, Session, State, Target
+from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
+from tests.stores.samples import AT_MS, DAY, limit, reservation
 from tests.walking import CONFIG as WALKED
 from tests.walking import compiled
 
@@ -377,6 +381,93 @@ async def test_log_level(level: str, told: bool, folder: Path, capsys: pytest.Ca
 
 async def _differs(here: app.Running, revision: str) -> bool:
     return here.house.snapshot.revision != revision
+
+
+# --- budgets of several hosts ---------------------------------------------------------------------------------------
+
+SPENDS = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec: {spend: [{id: day, scope: agent, limitUSD: 100, window: day}]}
+"""
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that wants a password."""
+    with RedisServer(of_the_wheel() or of_the_system(), tmp_path / "redis", password="right") as server:
+        yield server
+
+
+def host(tmp_path: Path, name: str, server: RedisServer, more: str = "password_file: secret") -> app.Options:
+    """Configure a host that keeps its budgets in Redis, with a limit."""
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "secret").write_text("right\n")
+    (folder / "policy.yaml").write_text(SPENDS)
+    budgets = f"budgets: {{redis: {{url: '{server.url}', ledger: shop, {more}}}}}\n"
+    (folder / "handrail.yaml").write_text(CONFIG + "policies: [policy.yaml]\n" + budgets)
+    return app.Options(path=folder / "handrail.yaml", environment={"REDIS_PASSWORD": "right"})
+
+
+async def spent(here: app.Running, server: RedisServer) -> bool:
+    """Say whether a host knows of one call, and no other ledger on the server has any."""
+    day = accounting.window_key(accounting.Window.DAY, here.house.clock.wall_ms())
+    (total,) = await here.house.budgets.totals([("agent:agent", day)])
+    names = await asyncio.to_thread(server.command, "KEYS", "*:c:*")
+    return total.calls == 1 and all(name.startswith("{handrail:shop}") for name in names)
+
+
+async def test_two_hosts_share_a_limit(tmp_path: Path, redis_server: RedisServer) -> None:
+    """What one holds the other cannot have, and what one used both know; the admin page says how the ledger is."""
+    one, two = [await asyncio.to_thread(host, tmp_path, name, redis_server) for name in "ab"]
+    async with app.running(one) as first, app.running(two) as second:
+        assert isinstance(await ask(first), str)
+        assert await until(lambda: spent(second, redis_server))
+        await first.house.budgets.reserve(reservation("ex_1", 60, limit(DAY)), AT_MS)
+        with pytest.raises(BudgetExceeded):
+            await second.house.budgets.reserve(reservation("ex_2", 60, limit(DAY)), AT_MS)
+
+        page: Any = app.status(first)
+        assert {"away": "", "unheld": 0} == page["ledger"]
+
+
+async def test_the_ledger_s_password_can_come_from_the_environment(tmp_path: Path, redis_server: RedisServer) -> None:
+    """A variable is as good as a file."""
+    settings = await asyncio.to_thread(host, tmp_path, "a", redis_server, "password_env: REDIS_PASSWORD")
+    async with app.running(settings) as here:
+        assert {"away": "", "unheld": 0} == app.status(here)["ledger"]
+
+
+@pytest.mark.parametrize(
+    ("on_outage", "answered", "unheld"),
+    [pytest.param("closed", False, 0, id="closed"), pytest.param("open", True, 1, id="open")],
+)
+async def test_a_ledger_that_is_away(
+    tmp_path: Path, redis_server: RedisServer, on_outage: str, answered: bool, unheld: int
+) -> None:
+    """After `timeout_ms` a call goes on as `on_outage` says; the admin page and the metrics tell why, and how many."""
+    more = f"password_file: secret, on_outage: {on_outage}, timeout_ms: 30"
+    async with app.running(await asyncio.to_thread(host, tmp_path, "a", redis_server, more)) as here:
+        redis_server.freeze()
+        reply = await ask(here)
+        page: Any = app.status(here)
+        _, metrics = await get(f"http://{here.health_listen}/metrics")
+        redis_server.thaw()
+
+        assert answered is isinstance(reply, str)
+        assert answered or "ledger_away" == reply["error"]["code"]
+        assert ("no reply within 30 ms", unheld) == (page["ledger"]["away"], page["ledger"]["unheld"])
+        assert "handrail_ledger_away 1" in metrics
+        assert f"handrail_budget_unheld_total {unheld}" in metrics
+
+
+def test_a_start_without_redis_does_not_load_it() -> None:
+    """Only a config that asks for shared budgets pays for the client."""
+    code = "import sys, proxy.app, proxy.cli; sys.exit('redis' in sys.modules)"
+
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
 
 
 # --- reload ---------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from proxy.config.policies import (
     source_of,
 )
 from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load
-from proxy.config.settings import AuditSection, Config
+from proxy.config.settings import AuditSection, Config, RedisSection
 
 __all__ = [
     "FUNCTIONS",
@@ -31,6 +31,7 @@ __all__ = [
     "AuditSection",
     "Config",
     "Loaded",
+    "RedisSection",
     "build",
     "guards_of",
     "is_loopback",

@@ -12,7 +12,7 @@ import msgspec
 from proxy import accounting, identity, plugins
 from proxy.config.policies import CANDIDATE, FINDER, compiled, watched_policies, why_unreadable
 from proxy.config.reading import SIMULATED, Loaded
-from proxy.config.settings import CeilingSection, ProviderSection
+from proxy.config.settings import CeilingSection, ProviderSection, RedisSection
 from proxy.documents import Problems
 from proxy.errors import ConfigError
 from proxy.ports import Provider
@@ -60,6 +60,8 @@ class _Builder:
         access = self._access()
         if config.admin_token_file:
             self._file(config.admin_token_file, "admin_token_file")
+        if config.budgets:
+            self._password(config.budgets.redis)
         if config.handoff:
             self._file(config.handoff.secret_file, "handoff", "secret_file")
         prices = self._prices()
@@ -116,16 +118,19 @@ class _Builder:
         return create(ProviderSettings(name=name, base_url=url, key=self._key(name, section), headers=section.headers))
 
     def _key(self, name: str, section: ProviderSection) -> Secret | None:
-        if section.api_key_env:
-            if key := self._environment.get(section.api_key_env, ""):
-                return Secret(key)
-            self._problems.add(
-                self._at("providers", name, "api_key_env"),
-                f"the environment has no {section.api_key_env}, or it is empty",
-            )
-        if section.api_key_file:
-            key = self._file(section.api_key_file, "providers", name, "api_key_file").strip()
-            return Secret(key) if key else None
+        return self._secret("api_key", section.api_key_env, section.api_key_file, "providers", name)
+
+    def _password(self, section: RedisSection) -> Secret | None:
+        return self._secret("password", section.password_env, section.password_file, "budgets", "redis")
+
+    def _secret(self, what: str, variable: str, file: str, *place: str | int) -> Secret | None:
+        if variable:
+            if value := self._environment.get(variable, ""):
+                return Secret(value)
+            self._problems.add(self._at(*place, f"{what}_env"), f"the environment has no {variable}, or it is empty")
+        if file:
+            value = self._file(file, *place, f"{what}_file").strip()
+            return Secret(value) if value else None
         return None
 
     def _file(self, path: str, *place: str | int) -> str:

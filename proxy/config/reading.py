@@ -21,6 +21,8 @@ MAX_PORT = 65535
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
+_LEDGER_URL = re.compile(r"rediss?://([^@/:?#\s]+@)?(\[[0-9A-Fa-f:.]+\]|[^@/:?#\s\[\]]+)(:[0-9]{1,5})?(/[0-9]+)?")
+
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A config that was read: its values, the files it came from, and where each value stands."""
@@ -110,6 +112,12 @@ def _check_names(config: Config, text: Text, problems: Problems) -> None:
         _refers(text, ("default_model",), config.default_model, places, problems)
     if config.default_provider:
         _refers(text, ("default_provider",), config.default_provider, config.providers, problems)
+    if config.budgets and not _LEDGER_URL.fullmatch(config.budgets.redis.url):
+        # It may have a password in it, so it is not shown.
+        problems.add(
+            text.at(("budgets", "redis", "url")),
+            "this is no address such as redis://user@host:6379; a password goes into `password_env` or `password_file`",
+        )
     if config.unlisted_models == "default" and not config.default_model:
         problems.add(text.at(("unlisted_models",)), "`default` needs a `default_model`")
     for key in ("listen", "health_listen", "admin_listen"):

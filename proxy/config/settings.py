@@ -74,6 +74,24 @@ class CandidateSection(_Section, frozen=True, kw_only=True):
     policies: tuple[str, ...]
 
 
+class RedisSection(_Section, frozen=True, kw_only=True):
+    """The Redis in which replicas share their spend limits, and what to do while it is away."""
+
+    url: str
+    password_env: str = ""
+    password_file: str = ""
+    ledger: str = "default"
+    """Replicas with the same ledger share their limits."""
+    timeout_ms: int = 50
+    on_outage: Literal["closed", "slice", "open"] = "slice"
+
+
+class BudgetsSection(_Section, frozen=True, kw_only=True):
+    """Where spend limits are held; without it in `state.path`, for the processes of one host."""
+
+    redis: RedisSection
+
+
 class TelemetrySection(_Section, frozen=True, kw_only=True):
     """Where spans go, how many, and how much is logged."""
 
@@ -130,6 +148,7 @@ class Config(_Section, frozen=True, kw_only=True):
     candidate: CandidateSection | None = None
     kill_switch: str = ""
     state: StateSection = StateSection()
+    budgets: BudgetsSection | None = None
     handoff: HandoffSection | None = None
     audit: AuditSection | None = None
     telemetry: TelemetrySection = TelemetrySection()

@@ -19,7 +19,7 @@ import msgspec
 
 from proxy.errors import BudgetExceeded
 from proxy.ports import BudgetStore, Desk, RecordSink, SessionStore
-from proxy.terms import Attempt, Cost, Exchange, Held, HeldState, Limit, Settlement, State
+from proxy.terms import Attempt, Cost, Exchange, Held, HeldState, Limit, Settlement, State, Totals
 
 Pair: TypeAlias = tuple[str, str]
 """The name of a counter: (scope, window)."""
@@ -30,8 +30,16 @@ LONGEST_WINDOW_MS = 32 * 24 * 3600 * 1000
 """Counters are kept this much longer than records, because a month's budget counts on them."""
 
 
-class Store(BudgetStore, RecordSink, SessionStore, Desk, Protocol):
-    """Budgets, records, sessions and the desk in one place, and leases by which others clean up after a crash."""
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """Money held for one attempt, under these counters, until its lease ends."""
+
+    amount_nanousd: int
+    counters: tuple[Pair, ...]
+    expires_ms: int
+
+
+class Budgets(BudgetStore, Protocol):
+    """Budgets, and leases by which others clean up after a crash."""
 
     def heartbeat(self, reservation_ids: Sequence[str], until_ms: int) -> None:
         """Extend the leases of attempts that are still being worked on; queued, never awaited."""
@@ -42,6 +50,23 @@ class Store(BudgetStore, RecordSink, SessionStore, Desk, Protocol):
         Holds past their lease that were never dispatched are released; dispatched ones are booked at what was held.
         Actions that nobody decided or used in time become EXPIRED.
         """
+
+
+class OwnBooks(Budgets, Protocol):
+    """Budgets of one replica that can say how they stand, everything included that was queued before."""
+
+    async def holds(self) -> dict[str, Hold]:
+        """Return what is held for attempts that are open, by reservation id."""
+
+    async def touched(self, since_ms: int) -> list[Pair]:
+        """Return the counters that changed at this time or later."""
+
+    async def balances(self, counters: Sequence[Pair]) -> list[Totals]:
+        """Return the totals of these counters."""
+
+
+class Store(Budgets, RecordSink, SessionStore, Desk, Protocol):
+    """Budgets, records, sessions and the desk in one place."""
 
     async def purge(self, before_ms: int) -> int:
         """Delete finished exchanges that started earlier, and counters long unused; return how many exchanges.
@@ -104,7 +129,7 @@ def decided(held: Held, state: HeldState, by: str, note: str, at_ms: int) -> Hel
 class Once:
     """Remember the newest names, so that what must happen once per name does."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int = 16_384) -> None:
         self._limit = limit
         self._names: OrderedDict[str, None] = OrderedDict()
 

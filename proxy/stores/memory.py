@@ -44,8 +44,6 @@ from proxy.terms import (
     Totals,
 )
 
-_SETTLED = 16_384
-
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Configure the store."""
@@ -129,7 +127,7 @@ class MemoryStore:
     def __init__(self, settings: Settings = Settings()) -> None:  # noqa: B008 - frozen
         self._settings = settings
         self._attempts: dict[str, _Attempt] = {}
-        self._settled = Once(_SETTLED)
+        self._settled = Once()
         self._totals: dict[Pair, Totals] = {}
         self._touched: dict[Pair, int] = {}
         self._leases: dict[str, int] = {}
@@ -189,7 +187,7 @@ class MemoryStore:
         if attempt.entry is not Entry.RESERVED:
             raise Overloaded("The hold for this call has lapsed.", code="hold_lapsed")
         attempt.entry = Entry.DISPATCHED
-        self._leases[exchange.id] = expires_ms
+        self._leases[exchange.id] = max(expires_ms, attempt.expires_ms)
         self._write(exchange)
 
     def finish(self, exchange: Exchange) -> None:

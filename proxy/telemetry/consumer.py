@@ -48,6 +48,8 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Exchanges that may wait."""
     in_flight: Callable[[], int] = _zero
     records_pending: Callable[[], int] = _zero
+    ledger_away: Callable[[], bool] = bool
+    budget_unheld: Callable[[], int] = _zero
     config_stale: Callable[[], bool] = bool
     audit_unwritable: Callable[[], bool] = bool
     policy_digest: Callable[[], str] = str
@@ -129,6 +131,8 @@ class Telemetry:
         return {
             "handrail_in_flight": {(): ask.in_flight()},
             "handrail_records_pending": {(): ask.records_pending()},
+            "handrail_ledger_away": {(): ask.ledger_away()},
+            "handrail_budget_unheld_total": {(): ask.budget_unheld()},
             "handrail_config_stale": {(): ask.config_stale()},
             "handrail_audit_unwritable": {(): ask.audit_unwritable()},
             "handrail_policy_info": {(ask.policy_digest(),): 1},

@@ -97,6 +97,21 @@ def test_without_a_file_the_environment_decides() -> None:
             ["handrail.yaml:2:19: gone cannot be read"],
             id="missing keys file",
         ),
+        pytest.param(
+            PROVIDER + "budgets: {redis: {url: 'redis://h:1', password_env: GONE}}\n",
+            ["handrail.yaml:2:53: the environment has no GONE"],
+            id="missing password",
+        ),
+        pytest.param(
+            PROVIDER + "budgets: {redis: {url: 'redis://h:1', password_file: gone}}\n",
+            ["handrail.yaml:2:54: gone cannot be read"],
+            id="missing password file",
+        ),
+        pytest.param(
+            PROVIDER + "budgets: {redis: {url: 'redis://:secret@h:1'}}\n",
+            ["handrail.yaml:2:24: this is no address such as redis://user@host:6379; a password goes into"],
+            id="a password where it is seen",
+        ),
         pytest.param(PROVIDER + "policies: [gone]\n", ["handrail.yaml:2:12: no file matches gone"], id="no policy"),
         pytest.param(
             PROVIDER + "policies: [.]\n",

@@ -112,6 +112,14 @@ PROVEN_ELSEWHERE = {
     ),
     "audit.anchor.url": "tests/e2e/test_audit.py::test_checkpoints_are_sent_to_where_they_are_kept",
     "audit.required": "tests/e2e/test_audit.py::test_where_it_is_required_nothing_goes_unlogged",
+    **dict.fromkeys(
+        ("budgets.redis.url", "budgets.redis.password_file", "budgets.redis.ledger"),
+        "tests/test_app.py::test_two_hosts_share_a_limit",
+    ),
+    "budgets.redis.password_env": "tests/test_app.py::test_the_ledger_s_password_can_come_from_the_environment",
+    **dict.fromkeys(
+        ("budgets.redis.on_outage", "budgets.redis.timeout_ms"), "tests/test_app.py::test_a_ledger_that_is_away"
+    ),
     "telemetry.otlp_endpoint": "tests/test_app.py::test_spans_are_sent",
     "telemetry.sample": "tests/test_app.py::test_spans_are_sent",
     "telemetry.log_level": "tests/test_app.py::test_log_level",

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from proxy.stores import Store, memory, sqlite
+from proxy.stores import Budgets, Store, memory, redis, sqlite
 from proxy.stores.memory import MemoryStore
-from proxy.stores.sqlite import SqliteStore
 from proxy.terms import Exchange, Kept
+from tests.redis_servers import shared_server
 
 
 class Shelf:
     """One store of the shelf under test."""
 
-    def __init__(self, store: MemoryStore | SqliteStore, path: Path) -> None:
-        self.store: Store = store
+    def __init__(self, store: Store, path: Path) -> None:
+        self.store = store
         self._memory = store if isinstance(store, MemoryStore) else None
         self._path = path
 
@@ -52,20 +53,54 @@ class Shelf:
             return {exchange.id: exchange for exchange in [*reader.in_flight(), *dict(reader.after(0)).values()]}
 
 
+class Together:
+    """Budgets of one store, and all else of another: what `app` puts together."""
+
+    def __init__(self, budgets: Budgets, rest: Store) -> None:
+        self._rest = rest
+        self.reserve, self.settle, self.totals = budgets.reserve, budgets.settle, budgets.totals
+        self.heartbeat, self.recover = budgets.heartbeat, budgets.recover
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._rest, name)
+
+
 @asynccontextmanager
 async def shelf_of(name: str, folder: Path) -> AsyncIterator[Shelf]:
     """Open a store by its name."""
     path = folder / "handrail.db"
-    opened: AbstractAsyncContextManager[MemoryStore | SqliteStore]
     if name == "memory":
-        opened = memory.open(memory.Settings())
-    else:
-        opened = sqlite.open(sqlite.Settings(path=str(path), checkpoint_s=0.05))
-    async with opened as store:
-        yield Shelf(store, path)
+        async with memory.open(memory.Settings()) as forgetful:
+            yield Shelf(forgetful, path)
+        return
+    async with sqlite.open(sqlite.Settings(path=str(path), checkpoint_s=0.05)) as store:
+        if name == "sqlite":
+            yield Shelf(store, path)
+            return
+        settings = redis.Settings(
+            url=shared_server().url,
+            ledger=folder.name,
+            replica_path=str(folder / "replica.id"),
+            timeout_ms=5000,
+            quiet_ms=0,
+        )
+        async with redis.open(settings, store) as budgets:
+            yield Shelf(cast(Store, Together(budgets, store)), path)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+STORES = ("memory", "sqlite")
+OF_BUDGETS = (*STORES, "redis")
+"""Redis holds limits; all else stays in each replica's own file."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test of a contract against every store that keeps it."""
+    if "shelf" in metafunc.fixturenames:
+        names = OF_BUDGETS if metafunc.module.__name__.endswith("test_budgets") else STORES
+        metafunc.parametrize("shelf", names, indirect=True)
+
+
+@pytest.fixture
 async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
     """Give each store in turn, empty."""
     async with shelf_of(request.param, tmp_path) as opened:

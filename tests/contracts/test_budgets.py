@@ -211,6 +211,15 @@ async def test_a_heartbeat_keeps_a_call_alive(shelf: Shelf) -> None:
     assert {"ex_1", "ex_2"} == {closed.id for closed in await shelf.store.recover(LATER_MS + 2)}
 
 
+async def test_a_heartbeat_before_it_is_sent_counts(shelf: Shelf) -> None:
+    """A call that waits between its hold and its dispatch keeps the lease that it was given meanwhile."""
+    await shelf.store.reserve(reservation("ex_1", 60, limit()), AT_MS)
+    shelf.store.heartbeat(["ex_1:1"], LATER_MS + 1)
+    await shelf.store.dispatch(sent("ex_1"))
+
+    assert [] == await shelf.store.recover(LATER_MS)
+
+
 async def test_recovery_happens_once(shelf: Shelf) -> None:
     """What one recovery closed no other finds, at whatever time it runs."""
     await shelf.store.reserve(reservation("ex_1", 60, limit()), AT_MS)

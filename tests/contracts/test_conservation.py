@@ -202,12 +202,20 @@ class SqliteMachine(Machine):
     def restart(self) -> None:
         """The process ends; whatever it had open has no owner any more."""
         self.run(self.stack.aclose())
-        self.shelf: Shelf = self.run(self.stack.enter_async_context(shelf_of("sqlite", Path(self.folder.name))))
+        self.shelf: Shelf = self.run(self.stack.enter_async_context(shelf_of(self.shelf_name, Path(self.folder.name))))
         for line in self.lines.values():
             line.owned = False
+
+
+class RedisMachine(SqliteMachine):
+    """The same, where limits are held in Redis besides."""
+
+    shelf_name = "redis"
 
 
 TestMemory = Machine.TestCase
 TestMemory.settings = settings(max_examples=25, stateful_step_count=25)
 TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = settings(max_examples=25, stateful_step_count=25)
+TestRedis = RedisMachine.TestCase
+TestRedis.settings = settings(max_examples=12, stateful_step_count=25)

@@ -58,6 +58,8 @@ def test_a_scrape_asks_whoever_knows() -> None:
         TelemetrySettings(
             in_flight=lambda: 4,
             records_pending=lambda: 5,
+            ledger_away=lambda: True,
+            budget_unheld=lambda: 6,
             config_stale=lambda: True,
             audit_unwritable=lambda: True,
             policy_digest=lambda: "abc",
@@ -66,8 +68,18 @@ def test_a_scrape_asks_whoever_knows() -> None:
     )
     seen = page(telemetry)
 
-    asked = ("handrail_in_flight", "handrail_records_pending", "handrail_config_stale", "handrail_audit_unwritable")
-    assert [4, 5, 1, 1, 1] == [*(seen[name, ()] for name in asked), seen["handrail_policy_info", ("abc",)]]
+    asked = [
+        f"handrail_{name}"
+        for name in (
+            "in_flight",
+            "records_pending",
+            "ledger_away",
+            "budget_unheld_total",
+            "config_stale",
+            "audit_unwritable",
+        )
+    ]
+    assert [4, 5, 1, 6, 1, 1, 1] == [*(seen[name, ()] for name in asked), seen["handrail_policy_info", ("abc",)]]
     assert 1 == len([name for name, _ in seen if name == "handrail_build_info"])
 
 

@@ -15,6 +15,7 @@ from proxy.stores import (
     LONGEST_WINDOW_MS,
     OPEN,
     Entry,
+    Hold,
     Pair,
     exceeded,
     exchange_id,
@@ -23,11 +24,15 @@ from proxy.stores import (
     post,
     recovered,
 )
-from proxy.terms import Exchange, Kept, Reservation, Settlement
+from proxy.terms import Exchange, Kept, Reservation, Settlement, Totals
 
 Operation: TypeAlias = Callable[[], object]
 """Writes when called inside a batch; returns its result, or the HandrailError that refuses it unwritten."""
 
+BALANCE = "SELECT settled_nanousd, reserved_nanousd, tokens, calls FROM counters WHERE scope = ? AND window = ?"
+_TOUCHED = "SELECT scope, window FROM counters WHERE at_ms >= ?"
+_HOLDS = """SELECT reservation_id, held_nanousd, held_under, expires_ms FROM attempts
+    WHERE entry IN ('reserved', 'dispatched') AND held_nanousd IS NOT NULL"""
 _TOTAL = "SELECT settled_nanousd + reserved_nanousd FROM counters WHERE scope = ? AND window = ?"
 _ADD = """INSERT INTO counters VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     settled_nanousd = settled_nanousd + excluded.settled_nanousd,
@@ -36,7 +41,9 @@ _ADD = """INSERT INTO counters VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDAT
 _RESERVE = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)"
 _SEND = """INSERT INTO attempts VALUES (?, 'dispatched', ?, NULL, '[]', NULL)
     ON CONFLICT DO UPDATE SET entry = 'dispatched' WHERE entry = 'reserved'"""
-_DISPATCH = "INSERT OR REPLACE INTO dispatched VALUES (?, ?, ?)"
+# An attempt whose lease was extended before it was sent lends its exchange that lease.
+_DISPATCH = """INSERT OR REPLACE INTO dispatched
+    SELECT ?, max(?, expires_ms), ? FROM attempts WHERE reservation_id = ?"""
 _SETTLE = "DELETE FROM attempts WHERE reservation_id = ? RETURNING entry, held_nanousd, held_under, cost_nanousd"
 _LAND = "DELETE FROM dispatched WHERE exchange_id = ?"
 _FINISH = """INSERT OR REPLACE INTO exchanges
@@ -67,6 +74,12 @@ _decode = msgspec.json.Decoder(Exchange).decode
 _decode_pairs = msgspec.json.Decoder(tuple[Pair, ...]).decode
 
 
+def totals(row: tuple[int, int, int, int] | None) -> Totals:
+    """Return a counter's row as totals: zeros where there is none."""
+    nanousd, reserved, tokens, calls = row or (0, 0, 0, 0)
+    return Totals(nanousd=nanousd, reserved_nanousd=reserved, tokens=tokens, calls=calls)
+
+
 class Books:
     """Write through one connection; every method but `commit` must run inside a batch.
 
@@ -86,7 +99,7 @@ class Books:
         self._execute("BEGIN IMMEDIATE")
         try:
             results = [operation() for operation in operations]
-            self._connection.executemany(_ADD, ((*pair, *sums) for pair, sums in self._sums.items()))
+            self._write()
             self._execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -117,7 +130,8 @@ class Books:
         expires_ms = newest.started_ms + lease_ms
         if self._execute(_SEND, (newest.reservation_id, expires_ms)).rowcount == 0:
             return Overloaded("The hold for this call has lapsed.", code="hold_lapsed")
-        self._execute(_DISPATCH, (exchange.id, expires_ms, _encode(exchange).decode()))
+        record = _encode(exchange).decode()
+        self._execute(_DISPATCH, (exchange.id, expires_ms, record, newest.reservation_id))
         return None
 
     def settle(self, settlement: Settlement, at_ms: int) -> None:
@@ -189,6 +203,28 @@ class Books:
         # It is content: zeros are written over it, which not every build of SQLite does by itself.
         self._execute("PRAGMA secure_delete=ON")
         return self._execute(_FORGET_FACTS, (before_ms, _SLICE)).rowcount
+
+    def holds(self) -> dict[str, Hold]:
+        """Return what is held for open attempts."""
+        return {
+            name: Hold(amount_nanousd=amount, counters=_decode_pairs(under), expires_ms=expires_ms)
+            for name, amount, under, expires_ms in self._execute(_HOLDS)
+        }
+
+    def touched(self, since_ms: int) -> list[Pair]:
+        """Return the counters that changed at this time or later, as of this point of the batch."""
+        self._write()
+        return self._execute(_TOUCHED, (since_ms,)).fetchall()
+
+    def balances(self, counters: Sequence[Pair]) -> list[Totals]:
+        """Return the totals of counters, as of this point of the batch."""
+        self._write()
+        return [totals(self._execute(BALANCE, pair).fetchone()) for pair in counters]
+
+    def _write(self) -> None:
+        self._connection.executemany(_ADD, ((*pair, *sums) for pair, sums in self._sums.items()))
+        self._sums.clear()
+        self._totals.clear()
 
     def _book(self, reservation_id: str, held_nanousd: int | None, held_under: tuple[Pair, ...], at_ms: int) -> None:
         row = self._execute(_BODY, (exchange_id(reservation_id),)).fetchone()

@@ -17,8 +17,8 @@ from typing import Any, cast
 import msgspec
 
 from proxy.errors import Overloaded
-from proxy.stores import Once, Pair, pairs
-from proxy.stores.sqlite.books import Books, Operation
+from proxy.stores import Hold, Once, Pair, pairs
+from proxy.stores.sqlite.books import BALANCE, Books, Operation, totals
 from proxy.stores.sqlite.desk import Desk, decode_handoff, decode_held, decode_session
 from proxy.stores.sqlite.file import Checkpointer, connect, is_busy, is_trouble, overloaded
 from proxy.stores.sqlite.places import PASSED, STANDING, Places, read
@@ -37,7 +37,6 @@ from proxy.terms import (
     Totals,
 )
 
-_TOTALS = "SELECT settled_nanousd, reserved_nanousd, tokens, calls FROM counters WHERE scope = ? AND window = ?"
 _BY_ID = """SELECT (SELECT max(turn) FROM exchanges WHERE session_id = ?1),
     (SELECT body FROM sessions WHERE session_id = ?1),
     (SELECT id FROM handoffs WHERE session_id = ?1 AND closed_ms IS NULL)"""
@@ -52,7 +51,6 @@ _BATCH = 128
 _FIRST_DELAY_S = 0.001
 _BUSY_DELAY_S = 0.005
 _TROUBLE_DELAY_S = 1.0
-_SETTLED = 16_384
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,7 +122,7 @@ class SqliteStore:
         self._trouble = ""
         self._singly = 0
         """How many of the next jobs are written one by one, to find the one that fails."""
-        self._settled = Once(_SETTLED)
+        self._settled = Once()
 
     @property
     def backlog(self) -> int:
@@ -155,13 +153,19 @@ class SqliteStore:
 
     async def totals(self, counters: Sequence[Pair]) -> list[Totals]:
         """Return the totals of (scope, window) pairs, zeros where nothing was spent."""
-        found = [await self._read(_TOTALS, pair) for pair in counters]
-        return [
-            Totals(nanousd=rows[0][0], reserved_nanousd=rows[0][1], tokens=rows[0][2], calls=rows[0][3])
-            if rows
-            else Totals()
-            for rows in found
-        ]
+        return [totals(next(iter(await self._read(BALANCE, pair)), None)) for pair in counters]
+
+    async def holds(self) -> dict[str, Hold]:
+        """Return what is held for attempts that are open, by reservation id."""
+        return cast("dict[str, Hold]", await self._do(self._books.holds))
+
+    async def touched(self, since_ms: int) -> list[Pair]:
+        """Return the counters that changed at this time or later."""
+        return cast("list[Pair]", await self._do(partial(self._books.touched, since_ms)))
+
+    async def balances(self, counters: Sequence[Pair]) -> list[Totals]:
+        """Return the totals of these counters, with everything that is queued."""
+        return cast("list[Totals]", await self._do(partial(self._books.balances, counters)))
 
     # --- records ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,56 @@
+"""Owns the servers that the ledger is proven on: the one of a development dependency, and the system's own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from proxy.stores.redis.ledger import Ledger
+from proxy.stores.redis.link import open_link
+from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
+
+Joined = Callable[..., AbstractAsyncContextManager[Ledger]]
+TIMEOUT_S = 5.0
+"""Longer than any reply takes on a machine that has much to do: what is proven here is not how long replies take."""
+
+PROGRAMS = {"wheel": of_the_wheel(), "system": of_the_system()}
+
+names = itertools.count()
+
+
+@pytest.fixture(scope="session", params=[name for name, program in PROGRAMS.items() if program])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Give each server there is."""
+    with RedisServer(PROGRAMS[request.param], tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """Give a server that a test may stop, freeze and spoil."""
+    with RedisServer(of_the_wheel() or of_the_system(), tmp_path / "redis") as running:
+        yield running
+
+
+@pytest.fixture
+def join(server: RedisServer) -> Joined:
+    """Give a way to take part in one new ledger, by the name of a replica."""
+    return joining(server)
+
+
+def joining(server: RedisServer) -> Joined:
+    """Return a way to take part in one new ledger of a server."""
+    name = f"test-{next(names)}"
+
+    @asynccontextmanager
+    async def joined(replica: str, *, lease_ms: int = 60_000, quiet_ms: int = 0) -> AsyncIterator[Ledger]:
+        async with open_link(server.url, "", TIMEOUT_S) as link:
+            ledger = Ledger(link, name, replica, lease_ms)
+            await ledger.enter(quiet_ms)
+            yield ledger
+
+    return joined
