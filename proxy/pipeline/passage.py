@@ -139,13 +139,14 @@ class Passage:
 
     def arguments(self, decision: Decision, call: ToolCall) -> str:
         """Return a call's arguments with what rules say in them, and with what covers their strings: as they came where
-        that changes nothing, else as canonical JSON."""
+        that changes nothing and no human reads them, else as canonical JSON."""
         arguments = rewritten(call.arguments, decision.rewrites) if decision.rewrites else call.arguments
         spans: dict[str, list[Span]] = {}
         for span in decision.spans:
             spans.setdefault(span.place, []).append(span)
         if not spans:
-            return arguments
+            # No tool reads in what a human has approved what he did not: it has one spelling.
+            return canonical(arguments) if decision.verdict is Verdict.REQUIRE_APPROVAL else arguments
 
         def say(pointer: str, text: str) -> str:
             return covered(text, self._vault.covers(spans.get(pointer, ()), text))

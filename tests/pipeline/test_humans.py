@@ -66,6 +66,19 @@ async def test_what_leaves_is_what_is_approved(tmp_path: Path) -> None:
     assert {"n": None} == house.seen[0].decisions[-1].rewrites
 
 
+async def test_an_approved_call_has_one_reading(tmp_path: Path) -> None:
+    """Of a key that stands there twice the agent gets the one that was approved, whichever its parser would take."""
+    rule = "  rules: [{id: w, phase: tool_call, when: 'true', action: require_approval, approval: {wait: 5s}}]"
+    reply = REFUND.replace(b'"{}"', b'"{\\"n\\": 900, \\"n\\": 1}"')
+    house = await house_of(POLICY + rule, tmp_path, Script(chunks=(reply,)))
+    house.meanwhile = lambda: house.decide(HeldState.APPROVED)
+
+    outcome = await house.call(ASK)
+
+    (held,) = await house.store.held(None, 9)
+    assert ('{"n":1}', True) == (held.arguments, b'"{\\"n\\":1}"' in outcome.body)
+
+
 @pytest.mark.parametrize(
     ("state", "verdict", "calls"),
     [
