@@ -56,17 +56,13 @@ class SharedBudgets:
             raise
         if reservation.booked:
             # The books count it as used from now on.
-            used, counters = reservation.amount_nanousd, pairs(reservation.limits)
-            self._end(
-                reservation.id,
-                Settlement(reservation_id=reservation.id, nanousd=used, tokens=0, counters=counters),
-            )
+            counters, used = pairs(reservation.limits), reservation.amount_nanousd
+            self._used(Settlement(reservation_id=reservation.id, nanousd=used, tokens=0, counters=counters))
 
     def settle(self, settlement: Settlement, at_ms: int) -> None:
         """Release the hold and add what was used, exactly once per reservation id; queued, never awaited."""
         self._books.settle(settlement, at_ms)
-        self._end(settlement.reservation_id, settlement)
-        self._seen.add(settlement)
+        self._used(settlement)
 
     async def totals(self, counters: Sequence[Pair]) -> list[Totals]:
         """Return the totals of (scope, window) pairs over all replicas; during an outage, what is known of them."""
@@ -103,6 +99,10 @@ class SharedBudgets:
         except (Away, HandrailError):
             self._keeper.wake()
         return closed
+
+    def _used(self, settlement: Settlement) -> None:
+        self._end(settlement.reservation_id, settlement)
+        self._seen.add(settlement)
 
     def _end(self, hold_id: str, settlement: Settlement | None = None) -> None:
         self._purse.end(hold_id, settlement)

@@ -21,6 +21,7 @@ from proxy.stores.redis.link import Away, first_of, open_link
 from proxy.stores.redis.purse import Purse, Untold
 from proxy.terms import Secret
 
+_BEATS_PER_LEASE = 3
 _IDLE_S = 600.0
 """After this long without a call under a counter its slice is given back."""
 _RETRY_S = 0.05
@@ -63,6 +64,7 @@ class Keeper:
         self._purse = purse
         self._tell = tell
         self._loop = asyncio.get_running_loop()
+        self._beat_s = min(settings.beat_ms, settings.lease_ms / _BEATS_PER_LEASE) / 1000
         self._run = ""
         self._moved = ""
         self._closing = False
@@ -95,7 +97,7 @@ class Keeper:
             except* (Away, HandrailError) as errors:
                 self._lost(first_of(errors))
             if not self._closing:
-                await asyncio.sleep(self._settings.beat_ms / 1000)
+                await asyncio.sleep(self._beat_s)
 
     async def push(self) -> None:
         """Tell what has changed; raise Away, or HandrailError when the books cannot be read."""
@@ -132,7 +134,6 @@ class Keeper:
             await asyncio.sleep(0 if admitted else _RETRY_S)
 
     async def _serve(self, ledger: Ledger) -> None:
-        beat_s = self._settings.beat_ms / 1000
         next_s = self._loop.time()
         while not self._closing:
             self._work.clear()
@@ -141,7 +142,7 @@ class Keeper:
             if self._loop.time() >= next_s:
                 await ledger.beat()
                 self._purse.give_unused(self._loop.time() - _IDLE_S)
-                next_s = self._loop.time() + beat_s
+                next_s = self._loop.time() + self._beat_s
             try:
                 async with asyncio.timeout_at(next_s):
                     await self._work.wait()

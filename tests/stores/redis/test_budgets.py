@@ -19,10 +19,10 @@ from tests.stores.redis.replicas import AMOUNT, joined, lost, replica
 from tests.stores.samples import AT_MS, DAY, LATER_MS, MONTH, limit, reservation, settlement
 
 
-async def granted(budgets: SharedBudgets, name: str, amount: int, cap: int = 100) -> bool:
-    """Try to hold an amount; say whether it was granted."""
+async def granted(budgets: SharedBudgets, name: str, amount: int, *, booked: bool = False) -> bool:
+    """Try to hold an amount, or to book it; say whether it was granted."""
     try:
-        await budgets.reserve(reservation(name, amount, limit(DAY, cap)), AT_MS)
+        await budgets.reserve(replace(reservation(name, amount, limit(DAY)), booked=booked), AT_MS)
     except (BudgetExceeded, Overloaded):
         return False
     return True
@@ -192,11 +192,15 @@ async def test_totals_of_an_outage_are_what_is_known(own_server: RedisServer, tm
     async with replica(own_server.url, tmp_path / "a", timeout_ms=100) as budgets:
         budgets.settle(settlement("ex_1", 20, (DAY, MONTH)), AT_MS)
         await budgets.recover(0)
+        assert await granted(budgets, "ex_0", 5)
+        budgets.settle(settlement("ex_0", 0, (), tokens=0), AT_MS)
+        await budgets.recover(0)
         await budgets.totals([DAY])
         async with frozen(own_server, budgets):
             budgets.settle(settlement("ex_2", 5, (DAY,)), AT_MS)
+            assert await granted(budgets, "ex_3", 30, booked=True)
 
-            assert [Totals(nanousd=25, tokens=14, calls=2), Totals(nanousd=20, tokens=7, calls=1)] == (
+            assert [Totals(nanousd=55, tokens=14, calls=3), Totals(nanousd=20, tokens=7, calls=1)] == (
                 await budgets.totals([DAY, MONTH])
             )
 
