@@ -152,6 +152,7 @@ class Walk:
         return self.policies.has(phase) or self.policies.records or tried
 
     def weigh(self, decision: Decision) -> None:
+        """Let a decision's verdict be that of the reply, if it is the heaviest so far."""
         if decision.verdict.weight > self.verdict.weight:
             self.verdict = decision.verdict
 
@@ -182,6 +183,7 @@ class Walk:
                 yield part
 
     def head(self, status: int, headers: Headers | None = None) -> Head:
+        """Begin the reply; return its head, which says what policy has decided by now."""
         self.begun = True
         for decision in self.draft.texts.values():
             self.weigh(decision)
