@@ -212,7 +212,7 @@ async def test_a_long_text_comes_to_the_same_in_turns(tmp_path: Path, secret: st
     said = f"{'so. ' * 700}N-42{' so.' * 700}{secret}"
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
     whole = Script(chunks=(json.dumps({"id": "c", "model": "large", "choices": [choice]}).encode(),))
-    streamed = Script(headers=HEAD, chunks=(event(said, finish_reason="stop"), DONE))
+    streamed = Script(headers=HEAD, chunks=(event(said[:-100]) + event(said[-100:]), event(finish_reason="stop"), DONE))
     walked = Walked(whole, streamed, snapshot=await asyncio.to_thread(compiled, CONFIG, WINDOW, tmp_path))
 
     body = json.loads((await walked.call(ASK)).body)

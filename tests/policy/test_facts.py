@@ -477,3 +477,8 @@ def test_a_result_says_whether_its_call_was_let_through(expression: str) -> None
 def test_the_user_is_who_the_client_says(when: str, known: Facts) -> None:
     """`caller.user` is there only if the client names one."""
     assert Verdict.DENY is value(when, known)
+
+
+def test_without_a_step_there_is_nothing_to_judge() -> None:
+    """A rule of phase chunk that is asked without a step fails."""
+    assert "policy_error" == decided(rule(phase="chunk", when="chunk.final"), facts(), Phase.CHUNK).reason
