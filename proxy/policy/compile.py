@@ -35,6 +35,8 @@ FAILED_ROOTS = ("params", "policy", "result")
 """What tells from a result that its call did not happen."""
 OPEN_ROOTS = frozenset(("now", "params", "candidates"))
 """Roots that may be read whole."""
+_SAID = {"request.messages", "request.user_text", "request.system", "conversation.tool_results"}
+"""What rules can take personal data out of, before it goes to the provider."""
 _NO_FINDING = "`finding` is there only in `allow`, which is asked of each finding"
 
 
@@ -226,6 +228,12 @@ class _Compiler:
             for name, source in lowered.rule.rewrites.items()
             if (program := self._program(source, lowered.rule.phase, self._rewrite_at(lowered, name)))
         }
+        for name, (_, paths) in made.items():
+            if name == "instructions" and (said := sorted(_SAID & {".".join(path[:2]) for path in paths})):
+                place = self._text.at(self._rewrite_at(lowered, name))
+                self._problems.add(
+                    place, f"`instructions` cannot repeat `{said[0]}`: no rule would take data out of it"
+                )
         reads = frozenset[Reference]().union(*(read for _, read in made.values()))
         return {name: program for name, (program, _) in made.items()}, reads
 

@@ -442,3 +442,22 @@ def test_a_guard_finding_reaches_the_rules_of_a_section() -> None:
     ]
 
     assert [Verdict.DENY, Verdict.ALLOW, Verdict.DENY] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("'You are an AI.'", []),
+        ("params.a + agent.id", []),
+        ("'He said ' + request.user_text", ["`instructions` cannot repeat `request.user_text`"]),
+        ("vars.said", ["`instructions` cannot repeat `request.messages`"]),
+        ("conversation.tool_results[0].text", ["`instructions` cannot repeat `conversation.tool_results`"]),
+    ],
+)
+def test_instructions_repeat_nothing_that_was_said(source: str, expected: list[str]) -> None:
+    """What is taken out of a message would go to the provider in an instruction all the same."""
+    before = "  params: {a: x}\n  variables: [{name: said, expression: 'request.messages[0].text'}]\n"
+
+    found = problems(before + rule(action="rewrite", when="true", rewrite={"instructions": source}))
+
+    assert expected == [problem.split(": ", 1)[1].partition(":")[0] for problem in found]
