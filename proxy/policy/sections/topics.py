@@ -9,7 +9,7 @@ from typing import Any
 from proxy.documents import Path
 from proxy.policy.lowering import Lowering
 from proxy.policy.rule import Lowered
-from proxy.terms import Phase, Verdict
+from proxy.terms import Escalation, Phase, Verdict
 
 
 def _literal(value: object) -> str:
@@ -28,8 +28,10 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
     conditions = {
         "topics-denied": f"{sure} && guards.topics.label in {_literal(deny)}" if deny else "",
         "topics-outside": f"{sure} && !(guards.topics.label in {_literal(allow)})" if allow else "",
-        "topics-uncertain": f"guards.topics.score < {score!r}" if entry["uncertain"] == "deny" else "",
+        "topics-uncertain": f"guards.topics.score < {score!r}" if entry["uncertain"] != "allow" else "",
     }
     for name, when in conditions.items():
+        escalates = name == "topics-uncertain" and entry["uncertain"] == "escalate"
+        action, to = (Verdict.ESCALATE, Escalation()) if escalates else (Verdict.DENY, None)
         if when:
-            yield policy.lowered(entry, at, at, name=name, phase=Phase.REQUEST, action=Verdict.DENY, when=when)
+            yield policy.lowered(entry, at, at, name=name, phase=Phase.REQUEST, action=action, when=when, escalation=to)

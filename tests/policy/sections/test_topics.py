@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.terms import Phase, Verdict
-from tests.policy.written import lowered, problems, topics
+from tests.policy.written import decided, facts, found, lowered, problems, topics
 
 REQUEST, DENY = Phase.REQUEST, Verdict.DENY
 
@@ -75,3 +75,16 @@ def test_each_section_lowers_to_rules(spec: str, rules: list[tuple[Any, ...]]) -
 def test_what_makes_no_sense_is_told(spec: str, expected: list[str]) -> None:
     """A key that would change nothing, or that is missing, is a problem that says what to do."""
     assert expected == [problem.split(": ", 1)[1] for problem in problems(spec)]
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "expected"),
+    [("allow", Verdict.ALLOW), ("escalate", Verdict.ESCALATE), ("deny", Verdict.DENY)],
+)
+def test_what_nobody_is_sure_of_goes_where_the_section_says(uncertain: str, expected: Verdict) -> None:
+    """Below the score that is asked for, the label counts for nothing."""
+    spec = topics(allow=["orders"], minScore=0.9, uncertain=uncertain)
+
+    decision = decided(spec, facts(guards=found("orders", 0.5)))
+
+    assert (expected, expected is Verdict.ESCALATE) == (decision.verdict, decision.escalation is not None)
