@@ -23,7 +23,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from copy import copy
 from itertools import islice
 
 import msgspec
@@ -99,9 +98,7 @@ class History:
 
     def extended(self, reply: Reply, *, owned: bool = False) -> End:
         """Return what the conversation is known by after this reply; one that a human owns is marked in any case."""
-        after = copy(self)
-        after._said, after._newest = self._said.copy(), self._newest.copy()
-        return after._told(Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls), owned)
+        return self._end(Message(role="assistant", text=reply.text, tool_calls=reply.tool_calls), owned)
 
     def stand(self, session: Session, end: End | None) -> Stand:
         """Return where the call leaves its session: at its end, or without a reply where it was before."""
@@ -119,15 +116,16 @@ class History:
         older: list[str] = []
         for number, message in enumerate(messages):
             if replies and number == replies[-1]:
-                self.end = self._told(message, True)
+                self.end = self._end(message, True)
                 self.marks = (*self.end.marks, *(() if message.tool_calls else reversed(older)))
-                continue
             self._take(message)
+            if self.end:
+                continue
             if message.tool_calls:
                 # Nobody writes these anew: a conversation that does not know them is another one.
                 older.clear()
             if number in replies:
-                older += self._mark()
+                older += [self._said.hexdigest()] if self._tells() else []
 
     def _take(self, message: Message) -> None:
         text = _canonical(message)
@@ -138,26 +136,27 @@ class History:
         self._newest.append(text)
         self._heard += len(message.text) if message.role == "user" else 0
 
-    def _told(self, message: Message, sure: bool) -> End:
-        """Take a message of the assistant and return how the conversation ends with it."""
-        before = [*self._newest]
-        self._take(message)
-        whole = _digest(f"{self._said.hexdigest()}{self._setting.hexdigest()}{self.user}".encode())
-        return End(whole=whole.hexdigest(), marks=(*self._mark(sure), *self._recent(before, message)))
+    def _end(self, message: Message, sure: bool) -> End:
+        """Return how the conversation would end with a message of the assistant."""
+        said = self._said.copy()
+        said.update(_canonical(message))
+        all_said = said.hexdigest()
+        whole = _digest(f"{all_said}{self._setting.hexdigest()}{self.user}".encode()).hexdigest()
+        return End(whole=whole, marks=(*((all_said,) if sure or self._tells() else ()), *self._recent(message)))
 
-    def _recent(self, before: Sequence[bytes], message: Message) -> tuple[str, ...]:
+    def _recent(self, message: Message) -> tuple[str, ...]:
         """Return the mark of a message's calls, or of how it begins after the newest messages, if that is enough."""
         if message.tool_calls:
             parts = [b"calls", _canonical(replace(message, text=""))]
-        elif self._mark() or len(before) == NEWEST:
-            parts = [b"begins", *before, message.text.strip()[:BEGINNING].encode()]
+        elif self._tells() or len(self._newest) == NEWEST:
+            parts = [b"begins", *self._newest, message.text.strip()[:BEGINNING].encode()]
         else:
             return ()
         return (_digest(self._salt + b"".join(parts)).hexdigest(),)
 
-    def _mark(self, sure: bool = False) -> tuple[str, ...]:
-        """Return the mark of all that was said so far, if that is surely more than an opening."""
-        return (self._said.hexdigest(),) if sure or self.user or self._heard >= OPENING else ()
+    def _tells(self) -> bool:
+        """Say whether what was said so far is surely more than an opening."""
+        return bool(self.user) or self._heard >= OPENING
 
 
 def results(messages: Sequence[Message], session: Session, at_ms: int) -> tuple[Result, ...]:

@@ -140,6 +140,8 @@ async def _judge_calls(
     drop: dict[tuple[int, int], str],
     covers: dict[Channel, list[Cover]],
 ) -> Reply:
+    if not reply.tool_calls:
+        return reply
     kept, said, told = [], "", dict[str, str]()
     for call in reply.tool_calls:
         facts = replace(walk.facts, tool=call, response=reply, totals=walk.quotas.totals)
@@ -162,8 +164,6 @@ async def _judge_calls(
     walk.facts = replace(walk.facts, totals=walk.quotas.totals)
     if told and len(told) == len(reply.tool_calls):
         _explain(walk, passage, reply, told)
-    if len(kept) == len(reply.tool_calls):
-        return replace(reply, tool_calls=tuple(kept))
     if kept:
         return replace(reply, tool_calls=tuple(kept))
     return replace(reply, tool_calls=(), finish_reason="stop", text=reply.text + said)

@@ -166,6 +166,7 @@ class Walk:
         return replace(facts, guards=results)
 
     async def hand_over(self, decision: Decision, facts: Facts) -> None:
+        """Give a human the conversation, with a packet of what identifies its customer."""
         found, _ = await self.scanner.search(map(Sought, handoff.looked_at(facts.request)))
         # What cannot be searched identifies nothing: the packet says what it lacks.
         await self.humans.hand_over(decision, facts, lambda text: found[Sought(text)].findings)
