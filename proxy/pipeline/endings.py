@@ -95,8 +95,7 @@ def leave(walk: Walk) -> None:
     elif not walk.draft.status:
         # Nothing has ended it and the client is still there: Handrail itself gave it up, as at shutdown.
         walk.draft.ends(State.FAULT, 503, "abandoned")
-    needed = dict.fromkeys(name for phase in Phase for name in walk.policies.guards_needed(phase))
-    exchange = walk.draft.exchange(walk.house.clock.monotonic_ms(), needed)
+    exchange = walk.draft.exchange(walk.house.clock.monotonic_ms(), walk.policies.guards)
     if walk.entered and walk.asks(Phase.POST):
         last = walk.decide(Phase.POST, replace(walk.facts, outcome=recording.outcome(exchange)))
         if walk.trial and walk.draft.candidate_digest:

@@ -82,6 +82,8 @@ class PolicySet:
         self._reads = {p: frozenset[Reference]().union(*(unit.reads for unit in self._units[p])) for p in Phase}
         self._asked = frozenset(p for p, units in self._units.items() if any(unit.checks for unit in units))
         self._guards = {p: tuple(sorted({path[1] for path in self._reads[p] if path[0] == "guards"})) for p in Phase}
+        self.guards = tuple(dict.fromkeys(name for names in self._guards.values() for name in names))
+        """Names of the guards whose results some rule reads."""
         self._caps = tuple(policy for policy in policies if policy.caps)
         checks = [check for unit in self._all_units() for check in unit.checks]
         self.holds_response = any(check.rule.hold for check in checks)

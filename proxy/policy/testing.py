@@ -135,7 +135,7 @@ def _report(files: Iterable[tuple[PolicySet, list[Case]]], stream: Stream) -> Re
 def _to_prove(policies: PolicySet) -> Iterator[str]:
     """Yield every rule that decides, and every guard."""
     yield from (rule.id for rule in policies.rules if _decides(rule))
-    yield from sorted({f"guard {name}" for phase in Phase for name in policies.guards_needed(phase)})
+    yield from (f"guard {name}" for name in sorted(policies.guards))
 
 
 def _decides(rule: Rule) -> bool:
