@@ -90,22 +90,22 @@ def test_limit_reaches_the_walk(name: str) -> None:
 
 
 PROVEN_ELSEWHERE = {
-    "listen": "tests/test_app.py::test_three_listeners",
-    "health_listen": "tests/test_app.py::test_three_listeners",
-    "admin_listen": "tests/test_app.py::test_three_listeners",
-    "admin_token_file": "tests/test_app.py::test_admin_token_file",
+    "listen": "tests/app/test_doors.py::test_three_listeners",
+    "health_listen": "tests/app/test_doors.py::test_three_listeners",
+    "admin_listen": "tests/app/test_doors.py::test_three_listeners",
+    "admin_token_file": "tests/app/test_files.py::test_admin_token_file",
     "auth.keys_file": "tests/config/test_building.py::test_keys_are_asked_for",
     "providers.*.api_key_file": "tests/config/test_building.py::test_a_key_file_is_read",
     "models.*.provider": "tests/config/test_reading.py::test_mistakes_are_told_with_their_place",
     "policies": "tests/config/test_policies.py::test_policies_are_found",
     "candidate.policies": "tests/config/test_policies.py::test_a_candidate_stands_beside_what_serves",
     "kill_switch": "tests/config/test_policies.py::test_what_the_kill_switch_lists_is_stopped",
-    "state.path": "tests/test_app.py::test_state_path",
-    "state.keep_days": "tests/test_app.py::test_old_records_are_deleted",
-    "state.keep_facts_days": "tests/test_app.py::test_old_records_are_deleted",
+    "state.path": "tests/app/test_starting.py::test_state_path",
+    "state.keep_days": "tests/app/test_upkeep.py::test_old_records_are_deleted",
+    "state.keep_facts_days": "tests/app/test_upkeep.py::test_old_records_are_deleted",
     **dict.fromkeys(
         ("handoff.url", "handoff.secret_file", "handoff.timeout_s"),
-        "tests/test_app.py::test_a_packet_reaches_the_webhook",
+        "tests/app/test_starting.py::test_a_packet_reaches_the_webhook",
     ),
     **dict.fromkeys(
         ("audit.path", "audit.key_file", "audit.anchor.path"), "tests/e2e/test_audit.py::test_places_can_be_named"
@@ -114,15 +114,17 @@ PROVEN_ELSEWHERE = {
     "audit.required": "tests/e2e/test_audit.py::test_where_it_is_required_nothing_goes_unlogged",
     **dict.fromkeys(
         ("budgets.redis.url", "budgets.redis.password_file", "budgets.redis.ledger"),
-        "tests/test_app.py::test_two_hosts_share_a_limit",
+        "tests/app/test_starting.py::test_two_hosts_share_a_limit",
     ),
-    "budgets.redis.password_env": "tests/test_app.py::test_the_ledger_s_password_can_come_from_the_environment",
+    "budgets.redis.password_env": "tests/app/test_starting.py"
+    "::test_the_ledger_s_password_can_come_from_the_environment",
     **dict.fromkeys(
-        ("budgets.redis.on_outage", "budgets.redis.timeout_ms"), "tests/test_app.py::test_a_ledger_that_is_away"
+        ("budgets.redis.on_outage", "budgets.redis.timeout_ms"),
+        "tests/app/test_starting.py::test_a_ledger_that_is_away",
     ),
-    "telemetry.otlp_endpoint": "tests/test_app.py::test_spans_are_sent",
-    "telemetry.sample": "tests/test_app.py::test_spans_are_sent",
-    "telemetry.log_level": "tests/test_app.py::test_log_level",
+    "telemetry.otlp_endpoint": "tests/app/test_starting.py::test_spans_are_sent",
+    "telemetry.sample": "tests/app/test_starting.py::test_spans_are_sent",
+    "telemetry.log_level": "tests/app/test_starting.py::test_log_level",
     **dict.fromkeys(
         (f"limits.{name}" for name in LIMITS), "tests/config/test_settings.py::test_limit_reaches_the_walk"
     ),

@@ -1,0 +1,85 @@
+"""Owns the secrets and folders of an installation: read where config names them, else made at the first start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy import config, delivery, journal
+from proxy.errors import ConfigError
+from proxy.terms import Secret
+
+if TYPE_CHECKING:
+    pass
+
+
+SEED_BYTES = 32
+"""Length of the private key that checkpoints of the audit log are signed with."""
+
+
+def password(section: config.RedisSection, folder: Path, environment: Mapping[str, str]) -> Secret:
+    """Return the password of the ledger that replicas share, empty where none is named."""
+    if section.password_env:
+        return Secret(environment[section.password_env])
+    return Secret((folder / section.password_file).read_text().strip() if section.password_file else "")
+
+
+def audit_folder(loaded: config.Loaded) -> Path:
+    """Return where the audit log is, if one is kept."""
+    named = loaded.config.audit.path if loaded.config.audit else ""
+    return loaded.folder / (named or Path(loaded.config.state.path).parent / "audit")
+
+
+def log_settings(loaded: config.Loaded, section: config.AuditSection) -> journal.LogSettings:
+    """Return where the audit log is and what signs it; raise ConfigError for a key that is none."""
+    folder = loaded.folder
+    path = folder / (section.key_file or Path(loaded.config.state.path).parent / "audit.key")
+    try:
+        seed = bytes.fromhex(secret_file(path, "audit.key_file"))
+    except ValueError:
+        seed = b""
+    if len(seed) != SEED_BYTES:
+        raise ConfigError([f"audit.key_file: {path} is no private key: it has {SEED_BYTES} bytes in hexadecimal"])
+    return journal.LogSettings(
+        folder=audit_folder(loaded),
+        seed=seed,
+        anchor=folder / section.anchor.path if section.anchor.path else None,
+    )
+
+
+def delivery_settings(loaded: config.Loaded) -> delivery.DeliverySettings | None:
+    """Return where packets for humans go, if anywhere; raise ConfigError for a secret that nobody could check."""
+    section = loaded.config.handoff
+    if section is None:
+        return None
+    secret = Secret((loaded.folder / section.secret_file).read_text().strip())
+    return delivery.DeliverySettings(url=section.url, secret=secret, timeout_s=section.timeout_s)
+
+
+def admin_token(settings: config.Config, folder: Path, state: Path) -> Path:
+    """Return the token's file; the default one is made at the first start, readable by its owner alone."""
+    if settings.admin_token_file:
+        return folder / settings.admin_token_file
+    path = state / "admin.token"
+    secret_file(path, "admin_token_file")
+    return path
+
+
+def secret_file(path: Path, key: str) -> str:
+    """Return a secret of this installation, made at the first start, readable by its owner alone."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        if not path.exists():
+            with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(secrets.token_hex(32) + "\n")
+            # Whole or not at all, also where two processes start at once: the first one's stays.
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(draft)
+            draft.unlink()
+        return path.read_text().strip()
+    except OSError as error:
+        raise ConfigError([f"{key}: {path} cannot be made: {error.strerror}"]) from error

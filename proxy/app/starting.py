@@ -1,0 +1,228 @@
+"""Owns putting the house together: the only place that picks concrete stores, clocks and doors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeVar
+
+from proxy import accounting, config, delivery, journal, plugins, simulated, watch
+from proxy.pipeline import House
+from proxy.routing import Health as TargetHealth
+from proxy.snapshot import Limits, Snapshot
+from proxy.stores import sqlite
+from proxy.telemetry import TelemetrySettings, log, open_log, open_telemetry
+from proxy.upstream import UpstreamSettings, open_upstream
+
+if TYPE_CHECKING:
+    from proxy.stores.redis import SharedBudgets
+
+from proxy.app.doors import listen
+from proxy.app.files import admin_token, delivery_settings, log_settings, password, secret_file
+from proxy.app.instance import Options, Running, read_config
+from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, raise_file_limit, spare_the_collector
+from proxy.app.upkeep import (
+    background,
+    delete_old,
+    keep_leases,
+    note,
+    note_candidate,
+    note_recovered,
+    reload_on_change,
+    watched,
+)
+
+PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
+"""Where the simulated model is said to be while nothing is served."""
+
+
+T = TypeVar("T")
+
+
+async def serve(options: Options, ready: Callable[[Running], None]) -> None:
+    """Run until SIGTERM or SIGINT, then let open calls end within `limits.grace_s`."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with running(options) as here:
+        spare_the_collector()
+        ready(here)
+        await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(options: Options) -> AsyncIterator[Running]:
+    """Start everything; leaving stops it in the reverse order, so that every open call still settles and is recorded.
+
+    Raises ConfigError, before anything listens.
+    """
+    loaded, seen = await asyncio.to_thread(_read_marked, options)
+    prices = await asyncio.to_thread(accounting.price_table)
+    raise_file_limit()
+    async with contextlib.AsyncExitStack() as stack:
+        simulated_url = await stack.enter_async_context(simulated.serve()) if loaded.simulated else ""
+
+        def build(fresh: config.Loaded) -> Snapshot:
+            return config.build(fresh, options.environment, simulated_url=simulated_url, prices=prices)
+
+        here = await _start(stack, loaded, await asyncio.to_thread(build, loaded), options.environment)
+        settings = await asyncio.to_thread(delivery_settings, loaded)
+        work = [keep_leases(here), delete_old(here), reload_on_change(here, options, build, seen)]
+        if settings:
+            work.append(delivery.deliver(here.store, settings, here.house.clock))
+        if here.audit_log and loaded.config.audit and loaded.config.audit.anchor.url:
+            work.append(_anchor(here.audit_log, loaded.config.audit.anchor.url))
+        await stack.enter_async_context(background(*work))
+        yield here
+
+
+def _read_marked(options: Options) -> tuple[config.Loaded, watch.Marks]:
+    """Read the config; the marks are older than what is read, so no change falls between."""
+    before = watch.marks([options.path] if options.path else [])
+    loaded = read_config(options)
+    return loaded, watch.marks(watched(options, loaded)) | before
+
+
+async def _start(
+    stack: contextlib.AsyncExitStack, loaded: config.Loaded, snapshot: Snapshot, environment: Mapping[str, str]
+) -> Running:
+    settings, limits = loaded.config, snapshot.limits
+    state = loaded.folder / settings.state.path
+    store = await stack.enter_async_context(
+        sqlite.open(sqlite.Settings(path=str(state), lease_ms=int(limits.lease_s * 1000)))
+    )
+    token_path = await asyncio.to_thread(admin_token, settings, loaded.folder, state.parent)
+    vault_key = await asyncio.to_thread(secret_file, state.parent / "vault.key", "state.path")
+    await stack.enter_async_context(_off_loop(open_log(settings.telemetry.log_level, sys.stderr)))
+    shared = await _shared(stack, loaded, environment, store)
+    telemetry = await stack.enter_async_context(
+        _off_loop(
+            open_telemetry(
+                TelemetrySettings(
+                    otlp_endpoint=settings.telemetry.otlp_endpoint,
+                    sample=settings.telemetry.sample,
+                    in_flight=lambda: len(house.open_holds),
+                    records_pending=lambda: store.backlog,
+                    ledger_away=lambda: bool(shared and shared.trouble),
+                    budget_unheld=lambda: shared.unheld if shared else 0,
+                    config_stale=lambda: bool(here.stale),
+                    audit_unwritable=lambda: bool(here.audit_log and here.audit_log.trouble),
+                    policy_digest=lambda: house.snapshot.policies.digest,
+                )
+            )
+        )
+    )
+    clock = SystemClock()
+    audit_log = await stack.enter_async_context(_open_audit(loaded, clock.wall_ms()))
+    house = House(
+        snapshot=snapshot,
+        clock=clock,
+        ids=RandomIds(),
+        upstream=await stack.enter_async_context(open_upstream(_upstream_settings(limits))),
+        budgets=shared or store,
+        records=journal.AuditedRecords(store, audit_log) if audit_log else store,
+        sessions=store,
+        desk=store,
+        estimator=LazyEstimator(),
+        health=TargetHealth(),
+        observe=telemetry.observe,
+        pause=asyncio.sleep,
+        vault_key=vault_key.encode(),
+    )
+    here = Running(
+        listen=settings.listen,
+        health_listen=settings.health_listen,
+        admin_listen=settings.admin_listen,
+        admin_token_path=token_path,
+        loaded=loaded,
+        house=house,
+        telemetry=telemetry,
+        store=store,
+        budgets=shared or store,
+        shared=shared,
+        audit_log=audit_log,
+        lock=await asyncio.to_thread(config.lock_of, loaded),
+    )
+    note_candidate(snapshot)
+    note(here, "started", version=await asyncio.to_thread(version, "handrail"))
+    note_recovered(here, await here.budgets.recover(house.clock.wall_ms()))
+    await listen(stack, here)
+    return here
+
+
+async def _shared(
+    stack: contextlib.AsyncExitStack, loaded: config.Loaded, environment: Mapping[str, str], store: sqlite.SqliteStore
+) -> SharedBudgets | None:
+    """Return the budgets that replicas share, where the config asks for them: nothing of Redis is loaded before."""
+    if loaded.config.budgets is None:
+        return None
+    section = loaded.config.budgets.redis
+    redis = await asyncio.to_thread(plugins.load, "stores", "redis")
+    settings = redis.Settings(
+        url=section.url,
+        password=await asyncio.to_thread(password, section, loaded.folder, environment),
+        ledger=section.ledger,
+        timeout_ms=section.timeout_ms,
+        on_outage=section.on_outage,
+        lease_ms=int(loaded.config.limits.lease_s * 1000),
+        replica_path=str((loaded.folder / loaded.config.state.path).with_name("replica.id")),
+    )
+    shared: SharedBudgets = await stack.enter_async_context(redis.open(settings, store, _tell_of_ledger))
+    return shared
+
+
+def _tell_of_ledger(trouble: str) -> None:
+    if trouble:
+        log("warning", "ledger_away", why=trouble)
+    else:
+        log("info", "ledger_joined")
+
+
+@contextlib.asynccontextmanager
+async def _off_loop(context: contextlib.AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave on a thread what starts or joins one of its own: calls that are still open go on meanwhile."""
+    value = await asyncio.to_thread(context.__enter__)
+    try:
+        yield value
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+@contextlib.asynccontextmanager
+async def _open_audit(loaded: config.Loaded, at_ms: int) -> AsyncIterator[journal.Journal | None]:
+    """Yield the audit log if one is to be kept; what is signed last is anchored last."""
+    section = loaded.config.audit
+    if section is None:
+        yield None
+        return
+    settings = await asyncio.to_thread(log_settings, loaded, section)
+    async with journal.open(settings, required=section.required, at_ms=at_ms, tell=_log_audit) as opened:
+        yield opened
+    if section.anchor.url:
+        await delivery.anchor_once(opened.newest, section.anchor.url)
+
+
+def _log_audit(trouble: str) -> None:
+    log("error" if trouble else "info", "audit_unwritable" if trouble else "audit_written_again", why=trouble)
+
+
+def _anchor(log: journal.Journal, url: str) -> Coroutine[None, None, None]:
+    """Send every newest checkpoint to where it is kept."""
+
+    def tell(failure: str) -> None:
+        log.anchors["url"] = failure
+
+    return delivery.anchor(lambda: log.newest, url, tell)
+
+
+def _upstream_settings(limits: Limits) -> UpstreamSettings:
+    return UpstreamSettings(
+        connect_ms=int(limits.connect_s * 1000),
+        first_byte_ms=int(limits.first_byte_s * 1000),
+        idle_ms=int(limits.idle_s * 1000),
+        max_reply_bytes=limits.max_reply_bytes,
+    )

@@ -1,0 +1,132 @@
+"""Owns what goes on in the background: leases, house-keeping, reload, and the notes of it in the audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy import audit, config, watch
+from proxy.errors import ConfigError, HandrailError
+from proxy.snapshot import Snapshot
+from proxy.telemetry import log
+from proxy.terms import Exchange, Json
+
+if TYPE_CHECKING:
+    pass
+
+from proxy.app.instance import Options, Running, read_config
+
+BEATS_PER_LEASE = 3
+
+
+DAY_MS = 24 * 3600 * 1000
+
+
+CLEANING_S = 3600.0
+"""How often what is too old is deleted."""
+
+
+AT_START = (
+    "listen", "health_listen", "admin_listen", "admin_token_file", "state", "budgets", "handoff", "audit", "telemetry",
+)  # fmt: skip
+"""Keys that a reload takes note of and only a restart puts in force."""
+
+
+def watched(options: Options, loaded: config.Loaded) -> Iterator[Path]:
+    """Yield every file whose change means a reload."""
+    if options.path:
+        yield options.path
+    yield from config.watched(loaded)
+
+
+def note(here: Running, kind: str, **about: Json) -> None:
+    """Put into the audit log what Handrail itself does, and under which configuration."""
+    if here.audit_log:
+        snapshot = here.house.snapshot
+        told = {"revision": snapshot.revision, "policies": snapshot.policies.digest, "prices": snapshot.prices_digest}
+        here.audit_log.note(audit.event(kind, here.house.clock.wall_ms(), {**told, **about}))
+
+
+def note_recovered(here: Running, exchanges: Sequence[Exchange]) -> None:
+    """Put into the audit log the calls that a process that died left open."""
+    if here.audit_log:
+        for exchange in exchanges:
+            here.audit_log.note(partial(audit.finished, exchange))
+
+
+def note_candidate(snapshot: Snapshot) -> None:
+    """Log why a candidate is not asked."""
+    if snapshot.candidate_problems:
+        log("error", "candidate_refused", problems=list(snapshot.candidate_problems))
+
+
+@contextlib.asynccontextmanager
+async def background(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run these beside the body, and end them with it. One that fails ends the body: half a Handrail is none."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def keep_leases(here: Running) -> None:
+    """Extend the leases of open calls, and close what dead processes left behind."""
+    while True:
+        lease_s = here.house.snapshot.limits.lease_s
+        await asyncio.sleep(lease_s / BEATS_PER_LEASE)
+        now = here.house.clock.wall_ms()
+        here.budgets.heartbeat(sorted(here.house.open_holds), now + int(lease_s * 1000))
+        with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
+            closed = await here.budgets.recover(now)
+            note_recovered(here, closed)
+            for exchange in closed:
+                here.telemetry.observe(exchange)
+
+
+async def delete_old(here: Running) -> None:
+    """Delete what is older than the configuration says, at the start and every hour."""
+    state = here.loaded.config.state
+    facts_days = min(state.keep_facts_days, state.keep_days or state.keep_facts_days)
+    while True:
+        now = here.house.clock.wall_ms()
+        with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
+            await here.store.forget(now - int(facts_days * DAY_MS))
+            if state.keep_days:
+                await here.store.purge(now - int(state.keep_days * DAY_MS))
+        await asyncio.sleep(CLEANING_S)
+
+
+async def reload_on_change(
+    here: Running, options: Options, build: Callable[[config.Loaded], Snapshot], seen: watch.Marks
+) -> None:
+    """Put what was changed in force as a whole, or keep what is and say why."""
+    newest = here.loaded
+
+    async def changed() -> None:
+        nonlocal newest
+        try:
+            newest = loaded = await asyncio.to_thread(read_config, options)
+            here.lock = await asyncio.to_thread(config.lock_of, loaded)
+            snapshot = await asyncio.to_thread(build, loaded)
+        except ConfigError as error:
+            here.stale = tuple(error.problems)
+            log("error", "reload_refused", problems=error.problems)
+            note(here, "reload_refused", problems=len(error.problems))
+            return
+        waiting = [key for key in AT_START if getattr(loaded.config, key) != getattr(here.loaded.config, key)]
+        here.loaded, here.house.snapshot, here.stale = loaded, snapshot, ()
+        if waiting:
+            log("warning", "restart_needed", keys=waiting)
+        note_candidate(snapshot)
+        log("info", "reloaded", revision=snapshot.revision)
+        note(here, "reloaded")
+
+    # Also of a config that was refused: it may be cured by another file than its own.
+    await watch.watch(lambda: watched(options, newest), changed, seen=seen, every_s=options.watch_s)

@@ -1,0 +1,239 @@
+"""Owns the proof of what goes on in the background: house-keeping, recovery and reload."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from proxy import app
+from proxy.policy import Lock
+from proxy.stores import sqlite
+from proxy.terms import Attempt, Caller, Exchange, Kept, Level, Session, State, Target
+from tests.app.running import CONFIG, POLICY, ask, differs, get, options, status_of, token_of, until
+
+
+@pytest.mark.parametrize(
+    ("state", "left"),
+    [
+        pytest.param("", (["ex_0", "ex_20", "ex_60"], ["ex_20"]), id="records stay, what was kept goes after 30 days"),
+        pytest.param("state: {keep_days: 50}\n", (["ex_0", "ex_20"], ["ex_20"]), id="records"),
+        pytest.param("state: {keep_days: 10}\n", (["ex_0"], []), id="nothing is kept longer than its record"),
+        pytest.param("state: {keep_facts_days: 90}\n", (["ex_0", "ex_20", "ex_60"], ["ex_20", "ex_60"]), id="facts"),
+    ],
+)
+async def test_old_records_are_deleted(folder: Path, state: str, left: tuple[list[str], list[str]]) -> None:
+    """Records older than `keep_days`, and what was kept of calls older than `keep_facts_days`, are deleted."""
+    settings, now = await asyncio.to_thread(options, folder, state), app.SystemClock().wall_ms()
+    path = str(folder / ".handrail" / "handrail.sqlite")
+    async with sqlite.open(sqlite.Settings(path=path)) as store:
+        for days in (60, 20, 0):
+            at_ms = now - days * app.DAY_MS
+            store.finish(recorded(f"ex_{days}", at_ms))
+            if days:
+                store.keep(Kept(exchange_id=f"ex_{days}", at_ms=at_ms, policy_digest=""))
+
+    async def found() -> bool:
+        with sqlite.Reader(path) as reader:
+            ids = sorted(exchange.id for _, exchange in reader.tail(9))
+            return left == (ids, sorted(kept.exchange_id for kept in reader.kept(0)))
+
+    async with app.running(settings):
+        assert await until(found)
+
+
+def recorded(name: str, at_ms: int) -> Exchange:
+    """Make the record of a call that never left."""
+    return Exchange(
+        id=name,
+        started_ms=at_ms,
+        endpoint="/v1/chat/completions",
+        caller=Caller(agent="web", level=Level.EXECUTE, principal="local"),
+        session=Session(id="se_1"),
+        stream=False,
+        model_asked="m",
+        state=State.DENIED,
+    )
+
+
+async def test_what_a_dead_process_left_is_closed_at_the_start(folder: Path) -> None:
+    """A call that was dispatched by a process that died is on record as recovered when the next one starts."""
+    settings = await asyncio.to_thread(options, folder)
+    path = str(folder / ".handrail" / "handrail.sqlite")
+    target = Target(alias="a", provider="model", model="a")
+    left = Exchange(
+        id="ex_1",
+        started_ms=1,
+        endpoint="/v1/chat/completions",
+        caller=Caller(agent="agent", level=Level.EXECUTE, principal="local"),
+        session=Session(id="se_1"),
+        stream=False,
+        model_asked="a",
+        state=State.DISPATCHED,
+        attempts=(Attempt(number=1, reservation_id="ex_1:1", target=target, started_ms=1),),
+    )
+    async with sqlite.open(sqlite.Settings(path=path)) as store:
+        await store.dispatch(left)
+
+    async with app.running(settings):
+        pass
+
+    with sqlite.Reader(path) as reader:
+        found = reader.find("ex_1")
+        assert found
+        assert State.RECOVERED is found.state
+
+
+async def test_a_changed_policy_is_in_force(folder: Path) -> None:
+    """A changed file governs the next call without a restart."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        before = await ask(here)
+        await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+
+        assert "No." != before
+        assert await until(lambda: _says(here, "No."))
+
+
+async def _says(here: app.Running, text: str) -> bool:
+    return bool(text == await ask(here))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("policy.yaml", "kind: [", id="broken policy"),
+        pytest.param("policy.yaml", POLICY.replace("user_text", "user_txt"), id="bad CEL"),
+        pytest.param("handrail.yaml", "lisen: x\n", id="broken config"),
+        pytest.param("policy.yaml", None, id="deleted policy"),
+    ],
+)
+async def test_the_last_good_set_stays(name: str, text: str | None, folder: Path) -> None:
+    """A change that is wrong is refused, told in /status and /metrics, and cured by a right one."""
+    await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+    settings = await asyncio.to_thread(options, folder)
+    good = await asyncio.to_thread((folder / name).read_text)
+    async with app.running(settings) as here:
+        status = f"http://{here.admin_listen}/status"
+        token = await token_of(here)
+        await asyncio.to_thread((folder / name).unlink)
+        if text is not None:
+            await asyncio.to_thread((folder / name).write_text, text)
+
+        async def stale() -> bool:
+            return bool((await get(status, token))[1]["stale"])
+
+        async def cured() -> bool:
+            return not await stale()
+
+        assert await until(stale)
+        assert "No." == await ask(here)
+        assert "handrail_config_stale 1" in (await get(f"http://{here.health_listen}/metrics"))[1]
+        assert 200 == (await get(f"http://{here.health_listen}/readyz"))[0]
+        await asyncio.to_thread((folder / name).write_text, good)
+        assert await until(cured)
+
+
+async def test_a_deleted_file_takes_its_rules_along(folder: Path) -> None:
+    """Of a glob's two policies the one that is deleted stops deciding; once the last is gone the reload is refused."""
+    await asyncio.to_thread(
+        (folder / "other.yaml").write_text, POLICY.replace("WORD", "one").replace("name: p", "name: q")
+    )
+    await asyncio.to_thread((folder / "handrail.yaml").write_text, CONFIG + "policies: ['[op]*.yaml']\n")
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+
+        async def only_p() -> bool:
+            return ["p"] == [document["name"] for document in (await status_of(here))["documents"]]
+
+        async def stale() -> bool:
+            return bool((await status_of(here))["stale"])
+
+        assert "No." == await ask(here)
+        await asyncio.to_thread((folder / "other.yaml").unlink)
+        assert await until(only_p)
+        assert "No." != await ask(here)
+        await asyncio.to_thread((folder / "policy.yaml").unlink)
+        assert await until(stale)
+        assert await only_p()
+
+
+async def test_a_refused_config_is_cured_by_the_file_it_names(folder: Path) -> None:
+    """What a refused config names is watched as well: the policy that was missing comes, and is in force."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+
+        async def stale() -> bool:
+            return bool(here.stale)
+
+        new = CONFIG + "policies: [new.yaml]\n"
+        await asyncio.to_thread((folder / "new.yaml").write_text, "kind: [")
+        await asyncio.to_thread((folder / "handrail.yaml").write_text, new)
+        assert await until(stale)
+        await asyncio.to_thread((folder / "new.yaml").write_text, POLICY.replace("WORD", "one"))
+
+        assert await until(lambda: _says(here, "No."))
+
+
+async def test_a_locked_version_cannot_change(folder: Path) -> None:
+    """/status says what is locked; a change without a new version is refused, one with it is taken, not locked yet."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        (document,) = here.house.snapshot.policies.documents
+        text = Lock().add([document]).text()
+
+        async def locked(state: object) -> bool:
+            return bool(state == (await status_of(here))["documents"][0]["locked"])
+
+        assert await locked(False)
+        await asyncio.to_thread((folder / "policies.lock").write_text, text)
+        assert await until(lambda: locked(True))
+        await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+        assert await until(lambda: _stale_about(here, "raise its `version`"))
+        assert "No." != await ask(here)
+        newer = POLICY.replace("WORD", "one").replace("1.0.0", "1.1.0")
+        await asyncio.to_thread((folder / "policy.yaml").write_text, newer)
+        assert await until(lambda: _says(here, "No."))
+        assert await locked(False)
+        other = text.replace("1.0.0", "1.1.0")
+        await asyncio.to_thread((folder / "policies.lock").write_text, other)
+        assert await until(lambda: locked("changed"))
+        assert "No." == await ask(here)
+
+
+async def test_a_gate_that_fails_keeps_the_last_good_set(folder: Path) -> None:
+    """A reload whose set does not pass a gate is refused and told; the gate, once it is right, opens."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        await asyncio.to_thread((folder / "tests.yaml").write_text, GATE)
+        await asyncio.to_thread((folder / "policy.yaml").write_text, POLICY.replace("WORD", "one"))
+
+        assert await until(lambda: _stale_about(here, "`one is fine` fails: verdict: expected allow, got deny"))
+        assert "No." != await ask(here)
+        await asyncio.to_thread((folder / "tests.yaml").write_text, GATE.replace("allow", "deny"))
+        assert await until(lambda: _says(here, "No."))
+
+
+GATE = """
+kind: AgentPolicyTest
+spec:
+  policies: [policy.yaml]
+  cases:
+    - {name: one is fine, phase: request, gate: true, given: {request: {user_text: one}}, expect: {verdict: allow}}
+"""
+
+
+async def _stale_about(here: app.Running, words: str) -> bool:
+    return any(words in problem for problem in here.stale)
+
+
+async def test_what_needs_a_restart_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reload that changes where records are kept is taken, and the log names the key that waits for a restart."""
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        before = here.house.snapshot.revision
+        await asyncio.to_thread(options, folder, "state: {path: other.sqlite}\n")
+        await until(lambda: differs(here, before))
+
+    assert '"restart_needed","keys":["state"]' in capsys.readouterr().err
