@@ -11,16 +11,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from proxy import accounting, config, delivery, journal, plugins, simulated, watch
-from proxy.pipeline import House
-from proxy.routing import Health as TargetHealth
-from proxy.snapshot import Limits, Snapshot
-from proxy.stores import sqlite
-from proxy.telemetry import TelemetrySettings, log, open_log, open_telemetry
-from proxy.upstream import UpstreamSettings, open_upstream
-
-if TYPE_CHECKING:
-    from proxy.stores.redis import SharedBudgets
-
 from proxy.app.doors import listen
 from proxy.app.files import admin_token, delivery_settings, log_settings, password, secret_file
 from proxy.app.instance import Options, Running, read_config
@@ -35,12 +25,20 @@ from proxy.app.upkeep import (
     reload_on_change,
     watched,
 )
+from proxy.pipeline import House
+from proxy.routing import Health as TargetHealth
+from proxy.snapshot import Limits, Snapshot
+from proxy.stores import sqlite
+from proxy.telemetry import TelemetrySettings, log, open_log, open_telemetry
+from proxy.upstream import UpstreamSettings, open_upstream
+
+if TYPE_CHECKING:
+    from proxy.stores.redis import SharedBudgets
+
+T = TypeVar("T")
 
 PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
 """Where the simulated model is said to be while nothing is served."""
-
-
-T = TypeVar("T")
 
 
 async def serve(options: Options, ready: Callable[[Running], None]) -> None:

@@ -6,21 +6,22 @@ In: Sources, and the names that config knows. Out: a PolicySet, or PolicyProblem
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from msgspec.structs import replace
 
 from proxy import cel
-from proxy.documents import Path, Problems, Source, Text, by_place, check, meant, read
+from proxy.documents import Path, Problems, Source, Text, by_place, check, read
 from proxy.policy.activation import SHARED, Maker
 from proxy.policy.decide import Compiled, PolicySet
 from proxy.policy.evaluation import TOTALS, Check, Meter, Reference, Unit
-from proxy.policy.facts import CREDENTIALS, FINDING, ROOTS, makers
+from proxy.policy.facts import makers
 from proxy.policy.functions import Functions, table
 from proxy.policy.kill import stops
 from proxy.policy.lower import lower
+from proxy.policy.names import Names
 from proxy.policy.pattern import LONGEST, Pattern
 from proxy.policy.patterns import Globs
 from proxy.policy.rule import Lowered, Policy, Redaction, Rule, digest_of
@@ -33,8 +34,6 @@ LEAST = 32
 BOUND_IT = "bound it, such as by {1,64}, or judge whole replies in phase response (`stream: hold`)"
 FAILED_ROOTS = ("params", "policy", "result")
 """What tells from a result that its call did not happen."""
-OPEN_ROOTS = frozenset(("now", "params", "candidates"))
-"""Roots that may be read whole."""
 _SAID = {"request.messages", "request.user_text", "request.system", "conversation.tool_results"}
 """What rules can take personal data out of, before it goes to the provider."""
 _NO_FINDING = "`finding` is there only in `allow`, which is asked of each finding"
@@ -141,7 +140,7 @@ class _Compiler:
         quotas = [lowered.rule.quota for lowered in policy.rules if lowered.rule.quota]
         self._totals = {quota.name: f"{document.name}/{quota.name}" for quota in quotas if "." not in quota.name}
         told = [TOTALS, *(f"{TOTALS}.{name}" for name in self._totals)] if self._totals else []
-        self._names = _Names((*house.makers, *self._constants, *told), self._defined)
+        self._names = Names((*house.makers, *self._constants, *told), self._defined)
         self._variables: dict[tuple[Phase, str], tuple[cel.Program, frozenset[Reference]] | None] = {}
 
     def compiled(self) -> Compiled:
@@ -350,7 +349,7 @@ class _Compiler:
         before = len(self._problems.found)
         reads: set[Reference] = set()
         for reference in sorted(map(_dotted, program.references)):
-            wrong = self._wrong(reference, phase) if finding or reference[0] != "finding" else _NO_FINDING
+            wrong = self._names.wrong(reference, phase) if finding or reference[0] != "finding" else _NO_FINDING
             if wrong:
                 self._problems.add(self._place_of(at, source, reference), wrong)
             elif reference[0] == "vars":
@@ -370,28 +369,6 @@ class _Compiler:
         compiled = self._variables[phase, name]
         return compiled[1] if compiled else frozenset()
 
-    def _wrong(self, reference: Reference, phase: Phase | None) -> str:
-        """Say what is wrong with a reference; empty if nothing is."""
-        root = reference[0]
-        phases = ROOTS.get(root, tuple(Phase))
-        if phase is not None and phase not in phases:
-            return f"`{root}` is not available in phase {phase}, only in {', '.join(phases)}"
-        if root in OPEN_ROOTS and (len(reference) == 1 or root == "now"):
-            return ""
-        fields = list(self._names.below(root))
-        if len(reference) == 1:
-            example = f", such as `{fields[0]}`" if fields else ""
-            return f"`{root}` cannot be read as a whole: name a field{example}"
-        if reference[:2] == ("request", "headers"):
-            return _wrong_header(reference)
-        name = ".".join(reference[:2])
-        if name not in fields:
-            return f"there is no `{name}`{meant(name, fields)}"
-        fields, name = list(self._names.below(name)), ".".join(reference[:3])
-        return (
-            f"there is no `{name}`{meant(name, fields)}" if fields and len(reference) > 2 and name not in fields else ""
-        )
-
     def _place_of(self, at: Path, source: str, reference: Reference) -> str:
         """Find where a reference stands in its expression."""
         patterns = (r"\s*\.\s*".join(map(re.escape, reference[:length])) for length in range(len(reference), 0, -1))
@@ -407,26 +384,6 @@ class _Compiler:
         return self._text.at(at, line, column) if value == source else self._text.at(at)
 
 
-class _Names(Container[str]):
-    """The names that expressions of one policy may use; `defined` grows while it is read."""
-
-    def __init__(self, names: Collection[str], defined: Mapping[str, object]) -> None:
-        self._fixed = dict.fromkeys((*ROOTS, *names, "finding", *FINDING))
-        self._defined = defined
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._fixed or (str(name).startswith("vars.") and str(name)[5:] in self._defined)
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._fixed
-        yield from (f"vars.{name}" for name in self._defined)
-
-    def below(self, prefix: str) -> Iterator[str]:
-        """Yield the names one step below another."""
-        depth = prefix.count(".") + 1
-        return (name for name in self if name.startswith(f"{prefix}.") and name.count(".") == depth)
-
-
 def _is_shared(reference: Reference) -> bool:
     return reference[0] in ("params", "policy") or ".".join(reference[:2]) in SHARED
 
@@ -434,12 +391,3 @@ def _is_shared(reference: Reference) -> bool:
 def _dotted(reference: Reference) -> Reference:
     """Split the declared name that a reference begins with into its steps."""
     return (*reference[0].split("."), *reference[1:])
-
-
-def _wrong_header(reference: Reference) -> str:
-    if len(reference) == 2:
-        return '`request.headers` cannot be read as a whole: name the header, such as request.headers["x-tier"]'
-    name = reference[2]
-    if name in CREDENTIALS:
-        return f"the header `{name}` is a credential: no rule may read it"
-    return "" if name == name.lower() else f"header names are lower-case here: write `{name.lower()}`"
