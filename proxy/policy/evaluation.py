@@ -176,12 +176,23 @@ class Run:
         rule, seen = check.rule, Scope(self, scope.unit)
         seen |= self._overlay
         said = {name: told(rule.phase, name, self.evaluate(program, seen)) for name, program in check.rewrites.items()}
+        arguments = seen["tool.args"] if rule.phase is Phase.TOOL_CALL else {}
+        changed = overlaid(rule.phase, said, arguments)
+        if rule.phase is Phase.TOOL_CALL:
+            self._hold_against_tool(changed["tool.args"])
         if rule.mode is Mode.ENFORCE and (rule.hold or rule.phase is not Phase.RESPONSE):
-            arguments = seen["tool.args"] if rule.phase is Phase.TOOL_CALL else {}
-            self._overlay |= overlaid(rule.phase, said, arguments)
+            self._overlay |= changed
             if self.facts.tool and rule.phase is Phase.TOOL_CALL:
                 self._overlay["tool.call_digest"] = call_digest(self.facts.tool.name, self._overlay["tool.args"])
         return said
+
+    def _hold_against_tool(self, arguments: object) -> None:
+        """Raise CelError where a tool would get what it does not take."""
+        call, offered = self.facts.tool, self.facts.request.tools
+        schemas = [tool.schema for tool in offered if call and tool.name == call.name and tool.schema is not None]
+        said = cast("dict[str, object]", arguments)
+        if call and not all(conforms(said, call.arguments, schema) for schema in schemas):
+            raise cel.CelError("no_such_overload", "the arguments as rewritten do not fit the tool's schema")
 
     def metered(self, check: Check, scope: Scope, outcome: Outcome) -> Outcome:
         """Return what a call adds to a total as rules have rewritten it, where they have."""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from proxy.policy.rewriting import LONGEST
-from proxy.terms import Decision, Json, Phase, Reply, Verdict
-from tests.policy.written import called, compiled, decided, facts, policy, replied, rule, source
+from proxy.terms import Decision, Json, Phase, Reply, ToolSpec, Verdict
+from tests.policy.written import called, compiled, decided, facts, policy, replied, request, rule, source
 
 
 def rewrite(**names: str) -> dict[str, Any]:
@@ -149,3 +149,18 @@ def test_policies_add_up_in_the_order_of_priority() -> None:
     first = source("  priority: 1\n" + rule(phase="response", **rewrite(text="response.text + 'A'")), name="b")
 
     assert "AB" == compiled(late, first).decide(Phase.RESPONSE, facts(response=Reply()), "d").rewrites["text"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [("50", Verdict.REWRITE), ("'many'", Verdict.DENY), ("500", Verdict.DENY)],
+    ids=["fits", "another type", "out of bounds"],
+)
+def test_a_tool_gets_nothing_that_it_does_not_take(expression: str, expected: Verdict) -> None:
+    """What a rule says in a call has to fit the schema that the request gives of its tool, else the rule fails."""
+    schema: Json = {"type": "object", "properties": {"amount": {"type": "number", "maximum": 100}}}
+    known = called("refund", '{"amount": 80}', request=request(tools=(ToolSpec(name="refund", schema=schema),)))
+
+    decision = decided(rule(phase="tool_call", **rewrite(amount=expression)), known, Phase.TOOL_CALL)
+
+    assert expected is decision.verdict
