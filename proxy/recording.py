@@ -122,7 +122,7 @@ def worded(decision: Decision, computed: Collection[str]) -> Decision:
     """Return a decision as records keep it: of what rules say in the place of what was the names, and no words that a
     rule computed, for these are made of what was said."""
     found = [hit for hit in decision.rules if hit.id in computed]
-    if not found and not decision.rewrites and not decision.charges:
+    if not found and not decision.rewrites and not decision.charges and len(decision.subject) <= LONGEST_NAME:
         return decision
     said = {hit.message for hit in found}
     return replace(
@@ -131,6 +131,7 @@ def worded(decision: Decision, computed: Collection[str]) -> Decision:
         rules=tuple(replace(hit, message="") if hit in found else hit for hit in decision.rules),
         charges=tuple(replace(one, limit=replace(one.limit, message="")) for one in decision.charges),
         rewrites=dict.fromkeys(decision.rewrites),
+        subject=decision.subject[:LONGEST_NAME],
     )
 
 

@@ -141,3 +141,10 @@ def test_what_a_candidate_would_change_is_held_against_what_was_decided() -> Non
 def decided(name: str, verdict: Verdict) -> Decision:
     """Make a decision."""
     return Decision(id=name, phase=Phase.REQUEST, verdict=verdict)
+
+
+def test_a_record_cuts_the_name_of_a_call() -> None:
+    """What a provider calls its calls cannot make records grow; a name of a usual length is kept whole."""
+    decisions = [Decision(id="d", phase=Phase.TOOL_CALL, verdict=Verdict.ALLOW, subject="c" * n) for n in (256, 300)]
+
+    assert [256, 256] == [len(worded(decision, ()).subject) for decision in decisions]

@@ -11,6 +11,7 @@ from proxy import recording
 from proxy.conversation import REMEMBERED_CALLS, REMEMBERED_TOOLS
 from proxy.pipeline.house import House
 from proxy.policy import changed, definitions
+from proxy.recording import LONGEST_NAME
 from proxy.terms import Booked, Decision, Issued, Level, Phase, ToolCall, ToolSpec, Verdict
 
 
@@ -53,9 +54,14 @@ class Notes:
             )
 
     def issue(self, calls: Iterable[tuple[ToolCall, tuple[Booked, ...]]]) -> None:
-        """Note the tool calls that the agent gets, with what their results may give back."""
+        """Note the tool calls that the agent gets, with what their results may give back. A name without measure is not
+        kept: its result is then taken for one that nobody asked for."""
         now = self._house.clock.wall_ms()
-        self._new = [Issued(id=call.id, tool=call.name, at_ms=now, booked=booked) for call, booked in calls]
+        self._new = [
+            Issued(id=call.id, tool=call.name, at_ms=now, booked=booked)
+            for call, booked in calls
+            if max(len(call.id), len(call.name)) <= LONGEST_NAME
+        ]
 
     def remember(self) -> None:
         """Queue what is new about the session, if anything is."""

@@ -83,3 +83,15 @@ async def test_the_first_definitions_are_kept(tmp_path: Path) -> None:
 async def test_definitions_that_nobody_asks_for_are_not_kept(tmp_path: Path) -> None:
     """Without a rule about changes sessions do not grow."""
     assert {} == (await kept(tmp_path, "true", replied(text="ok"))).tools
+
+
+async def test_a_name_without_measure_is_not_kept(tmp_path: Path) -> None:
+    """What a provider calls its calls cannot make records or sessions grow."""
+    script = replied({"n": 1})
+    endless = Script(
+        headers=script.headers, chunks=tuple(c.replace(b'"c0"', b'"' + b"c" * 300 + b'"') for c in script.chunks)
+    )
+
+    session = await kept(tmp_path, "false", endless)
+
+    assert () == session.issued
