@@ -30,9 +30,12 @@ from proxy.terms import (
     Reply,
     Request,
     Reservation,
+    Row,
+    Selection,
     Session,
     Settlement,
     Stand,
+    Table,
     Target,
     Totals,
     UpstreamCall,
@@ -175,6 +178,36 @@ class Desk(Rulings, Protocol):
 
     async def postpone(self, handoff_id: str, due_ms: int, error: str) -> None:
         """Note that a delivery failed, and when to try again."""
+
+
+class Tier(Protocol):
+    """One place where records are kept for long: every table of Handrail is in every tier."""
+
+    name: str
+    """`local`, `hot`, `warm` or `cold`."""
+
+    def rows(self, which: Selection) -> AsyncIterator[Row]:
+        """Yield the rows that are selected, of each id the newest, table by table, oldest first; raise Overloaded when
+        the tier cannot be reached."""
+
+    async def purge(self, table: Table, before_ms: int, *, dry_run: bool) -> int:
+        """Delete the rows of what happened earlier, or with `dry_run` none; return how many they are."""
+
+    async def erase(self, which: Selection) -> Mapping[Table, int]:
+        """Delete the rows that are selected, older versions as well, beyond recovery from the tier itself; return how
+        many there were of each table."""
+
+    async def search(self, needles: Collection[str]) -> Mapping[str, int]:
+        """Return in how many places of the tier each needle still occurs: in columns, in bodies, and as far as the
+        tier's own files can be read, in those."""
+
+
+class Shelf(Tier, Protocol):
+    """A tier that rows are shipped to."""
+
+    async def write(self, rows: Sequence[Row]) -> None:
+        """Keep rows, of each id the newest; what was written before may come again. Raise Overloaded when they are not
+        all written: then any of them may be."""
 
 
 class Decoder(Protocol):

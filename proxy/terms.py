@@ -924,3 +924,42 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Checked, ...] = ()
     too_large: int = 0
     """How many bytes it had, where that was too much to keep: then there are no checks."""
+
+
+# --- tiers ----------------------------------------------------------------------------------------------------------
+
+
+class Table(enum.StrEnum):
+    """The kinds of rows that every tier has."""
+
+    EXCHANGES = "exchanges"
+    FACTS = "facts"
+    SESSIONS = "sessions"
+    HELD = "held"
+    HANDOFFS = "handoffs"
+    LINKS = "links"
+    """Which customer a conversation is with, whatever channel it came in on."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One record as every tier keeps it."""
+
+    table: Table
+    id: str
+    """Unique in its table."""
+    version: int
+    """Of rows with one id the one with the highest counts."""
+    at_ms: int
+    """When it happened: what retention goes by."""
+    session_id: str = ""
+    customer: str = ""
+    """Digest of whom the call named as its user; empty where it named nobody."""
+    body: bytes
+    """The noun as JSON, sealed where content is."""
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of these conversations, and those of these customers; both empty: none."""
+
+    sessions: frozenset[str] = frozenset()
+    customers: frozenset[str] = frozenset()
