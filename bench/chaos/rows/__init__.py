@@ -1,0 +1,1 @@
+"""Owns the shelf of rows: one file per row of the scorecard, found by its name."""
