@@ -152,6 +152,7 @@ def house(rules: str, lag: Lag, provider: Provider) -> House:
         observe=lambda _: None,
         pause=lag.pause,
         vault_key=b"bench",
+        customer_key=b"bench",
     )
 
 

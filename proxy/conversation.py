@@ -21,6 +21,7 @@ for another's gets what was never its own.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -34,6 +35,7 @@ from proxy.terms import Caller, Issued, Message, RawRequest, Reply, Request, Res
 HEADER = "x-handrail-session"
 METADATA_KEYS = ("session_id", "conversation_id", "thread_id")
 USER_KEYS = ("user_id", "customer_id")
+CUSTOMER_DIGITS = 32
 SETTING = frozenset(("system", "developer"))
 """Roles that set the scene of a conversation and are not part of it."""
 LOOK_BACK = 8
@@ -66,10 +68,27 @@ def claimed(raw: RawRequest, request: Request, caller: Caller) -> tuple[str, str
     return f"se_{digest.hexdigest()}", link
 
 
+def named(request: Request) -> str:
+    """Return whom a call names as its user, nothing where it names nobody."""
+    return request.user or next((request.metadata[key] for key in USER_KEYS if request.metadata.get(key)), "")
+
+
 def user(request: Request, caller: Caller) -> str:
     """Return the digest of whom a caller names as its user, so that no two callers' users are one; else nothing."""
-    named = request.user or next((request.metadata[key] for key in USER_KEYS if request.metadata.get(key)), "")
-    return hashlib.blake2b(f"{caller.principal}\0{named}".encode(), digest_size=16).hexdigest() if named else ""
+    name = named(request)
+    return hashlib.blake2b(f"{caller.principal}\0{name}".encode(), digest_size=16).hexdigest() if name else ""
+
+
+def customer(name: str, tenant: str, key: bytes) -> str:
+    """Return the digest of a customer, the same whichever caller of a tenant gives this name; nothing of nobody.
+
+    Only links are made of it, never budgets or stitching: what a caller claims must not reach what is another's. It is
+    keyed, for an e-mail address that is merely hashed can be guessed.
+    """
+    if not name:
+        return ""
+    said = _sized(tenant, name, "").encode("utf-8", "surrogatepass")
+    return f"cu_{hmac.digest(key, said, hashlib.sha256).hex()[:CUSTOMER_DIGITS]}"
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):

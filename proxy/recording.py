@@ -44,6 +44,7 @@ class Draft:
         self.began = began
         self.caller = NOBODY
         self.session = Session(id="")
+        self.customer = ""
         self.stream = False
         self.model_asked = ""
         self.route: Route | None = None
@@ -115,6 +116,7 @@ class Draft:
             parent_span_id=parent,
             candidate=tuple(worded(decision, self.computed) for decision in self.candidate),
             candidate_digest=self.candidate_digest,
+            customer=self.customer,
         )
 
 

@@ -903,6 +903,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """What a candidate would have decided otherwise, by the ids of the decisions that were made."""
     candidate_digest: str = ""
     """Empty: no candidate was asked."""
+    customer: str = ""
+    """Keyed digest of whom the call named as its user, the same on every channel; empty where it named nobody."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -939,6 +941,18 @@ class Table(enum.StrEnum):
     HANDOFFS = "handoffs"
     LINKS = "links"
     """Which customer a conversation is with, whatever channel it came in on."""
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """That a conversation is with a customer."""
+
+    customer: str
+    session_id: str
+    channel: str
+    """The agent that holds it."""
+    first_ms: int
+    last_ms: int
+    """When the customer was last named in it, to the hour."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

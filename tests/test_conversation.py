@@ -14,6 +14,7 @@ from proxy.conversation import (
     End,
     History,
     claimed,
+    customer,
     results,
     together,
     user,
@@ -74,6 +75,26 @@ def test_a_user_is_named_by_field_or_metadata(named: str, metadata: dict[str, st
     assert same == (mine == user(replace(request(), user="u"), CALLER))
     assert bool(mine) == bool(named or {"user_id", "customer_id"} & {*metadata})
     assert mine != user(replace(request(**metadata), user=named), OTHER) or not mine
+
+
+@pytest.mark.parametrize(
+    ("name", "tenant", "key", "same"),
+    [
+        pytest.param("ann", "t", b"k", True, id="the same name"),
+        pytest.param("bob", "t", b"k", False, id="another name"),
+        pytest.param("ann", "u", b"k", False, id="another tenant"),
+        pytest.param("ann", "t", b"l", False, id="another key: without it names cannot be tried out"),
+        pytest.param("nn", "ta", b"k", False, id="parts that only together are the same"),
+        pytest.param("\udc80", "t", b"k", False, id="half a character"),
+        pytest.param("", "t", b"k", False, id="nobody"),
+    ],
+)
+def test_a_customer_is_the_same_on_every_channel(name: str, tenant: str, key: bytes, same: bool) -> None:
+    """Whoever calls: the digest is of the tenant and the name alone, and only the key's holder can make it."""
+    digest = customer(name, tenant, key)
+
+    assert same == (digest == customer("ann", "t", b"k"))
+    assert bool(name) == digest.startswith("cu_")
 
 
 def test_a_claim_is_the_callers_own() -> None:

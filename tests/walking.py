@@ -77,6 +77,7 @@ class Walked:
             observe=self.seen.append,
             pause=self._pause,
             vault_key=b"a key of these tests",
+            customer_key=b"another key of these tests",
         )
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         """What happens while a call waits; the first time only."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SEED_BYTES = 32
 """Length of the private key that checkpoints of the audit log are signed with."""
+SHORTEST_KEY = 32
 
 
 def password(section: config.RedisSection, folder: Path, environment: Mapping[str, str]) -> Secret:
@@ -26,6 +27,16 @@ def password(section: config.RedisSection, folder: Path, environment: Mapping[st
     if section.password_env:
         return Secret(environment[section.password_env])
     return Secret((folder / section.password_file).read_text().strip() if section.password_file else "")
+
+
+def customer_key(loaded: config.Loaded) -> bytes:
+    """Return what customers are told from each other with: Handrails that share the file know them as the same."""
+    named, beside = loaded.config.state.customer_key_file, Path(loaded.config.state.path).with_name("customer.key")
+    path = loaded.folder / (named or beside)
+    key = secret_file(path, "state.customer_key_file")
+    if len(key) < SHORTEST_KEY:
+        raise ConfigError([f"state.customer_key_file: {path} is too short to be a key: {SHORTEST_KEY} characters"])
+    return key.encode()
 
 
 def audit_folder(loaded: config.Loaded) -> Path:

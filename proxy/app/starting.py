@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from proxy import accounting, config, delivery, journal, plugins, simulated, watch
 from proxy.app.doors import listen
-from proxy.app.files import admin_token, delivery_settings, log_settings, password, secret_file
+from proxy.app.files import admin_token, customer_key, delivery_settings, log_settings, password, secret_file
 from proxy.app.instance import Options, Running, read_config
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, raise_file_limit, spare_the_collector
 from proxy.app.upkeep import (
@@ -95,6 +95,7 @@ async def _start(
     )
     token_path = await asyncio.to_thread(admin_token, settings, loaded.folder, state.parent)
     vault_key = await asyncio.to_thread(secret_file, state.parent / "vault.key", "state.path")
+    customers = await asyncio.to_thread(customer_key, loaded)
     await stack.enter_async_context(_off_loop(open_log(settings.telemetry.log_level, sys.stderr)))
     shared = await _shared(stack, loaded, environment, store)
     telemetry = await stack.enter_async_context(
@@ -130,6 +131,7 @@ async def _start(
         observe=telemetry.observe,
         pause=asyncio.sleep,
         vault_key=vault_key.encode(),
+        customer_key=customers,
     )
     here = Running(
         listen=settings.listen,

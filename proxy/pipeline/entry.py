@@ -49,6 +49,7 @@ async def enter(walk: Walk) -> None:
     _try(walk, walk.snapshot.candidate, caller)
     draft.computed = _read(walk, lambda policies: policies.computed)
     user = conversation.user(request, caller)
+    draft.customer = conversation.customer(conversation.named(request), caller.tenant, walk.house.customer_key)
     walk.history = conversation.History(caller, request.messages, user)
     draft.session = await _session(walk)
     walk.facts = Facts(

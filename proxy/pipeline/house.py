@@ -30,5 +30,7 @@ class House(msgspec.Struct, kw_only=True):
     """Wait for so many seconds."""
     vault_key: bytes
     """With which placeholders and digests of personal data are made."""
+    customer_key: bytes
+    """With which customers are told from each other, by every Handrail that is to know them as the same."""
     open_holds: set[str] = msgspec.field(default_factory=set)
     """Reservation ids in flight, whose leases `app` extends."""

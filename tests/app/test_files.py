@@ -10,7 +10,8 @@ import pytest
 
 from proxy import app
 from proxy.errors import ConfigError
-from tests.app.running import get, options, token_of
+from proxy.stores import sqlite
+from tests.app.running import ASK, CONFIG, ask, get, options, token_of
 
 
 async def test_admin_token_file(folder: Path) -> None:
@@ -25,6 +26,33 @@ async def test_admin_token_file(folder: Path) -> None:
         url = f"http://{here.admin_listen}/status"
 
         assert [401, 200] == [(await get(url, token))[0] for token in (made, "x" * 40)]
+
+
+async def test_handrails_that_share_a_key_know_a_customer_as_the_same(folder: Path) -> None:
+    """`state.customer_key_file` says which; without it each has its own, made at the first start, its owner's alone."""
+    await asyncio.to_thread((folder / "shared").write_text, "5" * 64)
+    keys = ("path: a/h.db", "path: b/h.db, customer_key_file: shared", "path: c/h.db, customer_key_file: shared")
+    told = []
+    for state in keys:
+        settings = await asyncio.to_thread(options, folder)
+        text = f"{CONFIG}state: {{{state}}}\n"
+        await asyncio.to_thread((folder / "handrail.yaml").write_text, text)
+        async with app.running(settings) as here:
+            await ask(here, {**ASK, "user": "ann"})
+        with sqlite.Reader(str(folder / state[6:12])) as reader:
+            told += [exchange.customer for _, exchange in reader.tail(1)]
+
+    assert (2, told[1], True) == (len(set(told)), told[2], all(told))
+    assert 0o600 == stat.S_IMODE((folder / "a" / "customer.key").stat().st_mode)
+
+
+async def test_a_key_that_could_be_guessed_is_told(folder: Path) -> None:
+    """An empty or short file is no key."""
+    await asyncio.to_thread((folder / "short").write_text, "x" * 31)
+
+    with pytest.raises(ConfigError, match=r"state\.customer_key_file: .*short is too short to be a key"):
+        async with app.running(await asyncio.to_thread(options, folder, "state: {customer_key_file: short}\n")):
+            pass
 
 
 async def test_a_signing_key_that_is_none_is_told(folder: Path) -> None:

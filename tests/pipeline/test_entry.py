@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -106,6 +107,18 @@ async def test_users_are_never_joined() -> None:
     again = await agent.call("Hi", "Hello!", "well", prompt="It is two.", user="ann")
 
     assert (3, ann) == (len({ann, eve, anybody}), again)
+
+
+async def test_a_record_tells_its_customer_by_a_digest() -> None:
+    """The same for the same name, in another conversation as well; the name itself is in no record."""
+    agent = Agent(*["Hello!"] * 3)
+    for user in ("ann@example.org", "ann@example.org", ""):
+        await agent.call("Hi", user=user)
+
+    first, second, nobody = agent.walked.seen
+    assert (True, first.customer, "") == (first.customer.startswith("cu_"), second.customer, nobody.customer)
+    assert first.session.id != second.session.id
+    assert b"ann@" not in msgspec.json.encode(agent.walked.seen)
 
 
 @pytest.mark.parametrize(

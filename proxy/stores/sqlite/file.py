@@ -85,6 +85,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # The column stays, since processes of an earlier version may write to the file while it is upgraded.
         "DROP INDEX exchanges_by_prefix",
     ),
+    (
+        # Which customer a conversation is with, whatever channel it came in on.
+        """CREATE TABLE links (
+            customer TEXT NOT NULL, session_id TEXT NOT NULL, channel TEXT NOT NULL, first_ms INTEGER NOT NULL,
+            last_ms INTEGER NOT NULL, PRIMARY KEY (customer, session_id)) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX links_by_session ON links (session_id)",
+        "CREATE INDEX links_by_time ON links (last_ms)",
+        # Of which conversation an action is: bodies may be sealed.
+        "ALTER TABLE held ADD COLUMN session_id TEXT NOT NULL DEFAULT ''",
+        "UPDATE held SET session_id = json_extract(body, '$.session_id')",
+        "CREATE INDEX held_by_session ON held (session_id)",
+        "CREATE INDEX handoffs_by_session ON handoffs (session_id)",
+        "CREATE INDEX marks_by_session ON marks (session_id)",
+    ),
 )
 """Statements that bring a file from version `i` to `i + 1`; append only, since files of every version exist."""
 
@@ -224,6 +238,8 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         raise ConfigError([f"{path}: this file system cannot hold a SQLite write-ahead log; use a local disk"])
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA wal_autocheckpoint=0")
+    # Zeros are written over what is deleted, which not every build of SQLite does by itself.
+    connection.execute("PRAGMA secure_delete=ON")
     migrate(connection, path)
     connection.execute("PRAGMA busy_timeout=0")
 

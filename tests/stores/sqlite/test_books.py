@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.errors import BudgetExceeded
 from proxy.stores.sqlite.books import Books
@@ -108,6 +109,16 @@ def test_a_body_is_readable_json(books: Books, connection: sqlite3.Connection) -
     assert [("ex_1",)] == table(connection, "json_extract(body, '$.id')", "exchanges")
 
 
+def test_a_customer_is_linked_to_a_conversation(books: Books, connection: sqlite3.Connection) -> None:
+    """By the first call that names it; later ones only move the time, from one hour to the next. Nobody is no link."""
+    hour = 3_600_000
+    for n, after in enumerate((0, 1, hour - 1, hour, hour + 1)):
+        books.commit([partial(books.finish, replace(exchange(f"ex_{n}", started_ms=AT_MS + after), customer="cu_1"))])
+    books.commit([partial(books.finish, exchange("ex_other", session="nobody's"))])
+
+    assert [("cu_1", "s", "a", AT_MS, AT_MS + hour)] == table(connection, "*", "links")
+
+
 def test_a_rewritten_record_gets_a_new_number(books: Books, connection: sqlite3.Connection) -> None:
     """A correction moves to the end, where a reader that remembers its place will find it."""
     for name in ("ex_1", "ex_2", "ex_1"):
@@ -142,8 +153,7 @@ def test_a_sum_beyond_64_bits_is_an_error(books: Books, connection: sqlite3.Conn
 
 
 def test_what_is_forgotten_is_not_in_the_file(books: Books, connection: sqlite3.Connection, tmp_path: Path) -> None:
-    """What was kept of a call is content: once it is forgotten, zeros stand in its place, whatever SQLite's default."""
-    connection.execute("PRAGMA secure_delete=OFF")
+    """What was kept of a call is content: once it is forgotten, zeros stand in its place."""
     name = f"ex_{'secret' * 2000}"
     books.commit([partial(books.keep, Kept(exchange_id=name, at_ms=AT_MS, policy_digest=""))])
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

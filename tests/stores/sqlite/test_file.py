@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import ConfigError, HandrailError
-from proxy.stores.sqlite.file import MIGRATIONS, Checkpointer, connect, is_busy, is_trouble, migrate, overloaded
+from proxy.stores.sqlite.file import (
+    MIGRATIONS,
+    Checkpointer,
+    _prepare,
+    connect,
+    is_busy,
+    is_trouble,
+    migrate,
+    overloaded,
+)
+
+NEWER = f"schema {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)}"
 
 
 def test_the_file_and_its_log_are_private(tmp_path: Path) -> None:
@@ -72,7 +83,7 @@ def taken(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        pytest.param(newer, "written by a newer Handrail (schema 5, this one knows 4); upgrade Handrail", id="newer"),
+        pytest.param(newer, f"written by a newer Handrail ({NEWER}); upgrade Handrail", id="newer"),
         pytest.param(garbage, "cannot be used as the record store: file is not a database", id="not a database"),
         pytest.param(folder, "cannot be used as the record store: unable to open database file", id="a folder"),
         pytest.param(taken, "cannot be used as the record store: table exchanges already exists", id="other tables"),
@@ -127,6 +138,26 @@ def test_a_file_of_the_first_version_serves_on(tmp_path: Path) -> None:
     with closing(connect(path)) as connection:
         assert [("ex_1",)] == connection.execute("SELECT exchange_id FROM dispatched").fetchall()
         assert [] == connection.execute("SELECT * FROM handoffs").fetchall()
+
+
+def test_actions_of_an_older_version_are_found_by_their_conversation(tmp_path: Path) -> None:
+    """What stood in their bodies alone stands in a column as well."""
+    path = str(tmp_path / "handrail.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, MIGRATIONS[:4])
+        connection.execute("INSERT INTO held VALUES (1, 'ap_1', 'k', 'pending', 0, '{\"session_id\":\"se_1\"}')")
+
+    with closing(connect(path)) as connection:
+        assert [("se_1",)] == connection.execute("SELECT session_id FROM held").fetchall()
+
+
+def test_what_is_deleted_is_written_over(tmp_path: Path) -> None:
+    """Whatever this build of SQLite does by itself."""
+    with closing(sqlite3.connect(tmp_path / "handrail.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA secure_delete=OFF")
+        _prepare(connection, "x")
+
+        assert (1,) == connection.execute("PRAGMA secure_delete").fetchone()
 
 
 def test_a_failed_migration_changes_nothing() -> None:

@@ -15,6 +15,8 @@ from proxy.stores.sqlite.file import MIGRATIONS
 from proxy.terms import Totals
 from tests.stores.samples import AT_MS, DAY, MONTH, exchange, limit, reservation, sent, settlement
 
+NEWER = f"schema {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)}"
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
@@ -142,7 +144,7 @@ def newer(path: Path) -> None:
         pytest.param(missing, "cannot be read: unable to open database file", id="missing"),
         pytest.param(empty, "holds no records of this version of Handrail; start it once on this file", id="empty"),
         pytest.param(garbage, "cannot be read: file is not a database", id="not a database"),
-        pytest.param(newer, "written by a newer Handrail (schema 5, this one knows 4); upgrade Handrail", id="newer"),
+        pytest.param(newer, f"written by a newer Handrail ({NEWER}); upgrade Handrail", id="newer"),
     ],
 )
 def test_an_unreadable_file_is_a_config_error(tmp_path: Path, make: Callable[[Path], None], says: str) -> None:
