@@ -17,6 +17,12 @@ from proxy.terms import Quote, Request, Route, Target, Way
 
 KEPT_TIMES = 64
 """Times to the first byte that are kept of each target."""
+RETRIES_AT_ONCE = 20
+"""Attempts beyond a call's first that a provider can get at once."""
+RETRIES_PER_S = 1.0
+"""How many of them come back with time, so that a provider that has failed is asked again."""
+RETRIES_PER_CALL = 0.2
+"""How many come back with a first attempt that went well."""
 Unlisted = Literal["pass", "default", "deny"]
 
 
@@ -54,10 +60,10 @@ class Health:
         self._rest_ms = rest_ms
         self._times: dict[str, deque[float]] = {}
         self._faults: dict[str, int] = {}
-        self._until: dict[str, int] = {}
+        self._until: dict[str, float] = {}
 
-    def note(self, alias: str, ok: bool, at_ms: int) -> None:
-        """Take in how one attempt at a target ended."""
+    def note(self, alias: str, ok: bool, at_ms: float) -> None:
+        """Take in how one attempt at a target ended, and when: a target that says nothing has its rest after that."""
         if ok:
             self._faults.pop(alias, None)
             self._until.pop(alias, None)
@@ -78,9 +84,34 @@ class Health:
         times = self._times.get(alias)
         return statistics.median(times) if times else None
 
-    def healthy(self, alias: str, at_ms: int) -> bool:
+    def healthy(self, alias: str, at_ms: float) -> bool:
         """Say whether a target may be tried now; after its rest one fault is enough to trip it again."""
         return self._until.get(alias, 0) <= at_ms
+
+
+class Retries:
+    """What keeps attempts beyond a call's first from making a failing provider's load a multiple of the calls: each
+    provider has so many, one that goes well is given back, one that fails is not."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, float] = {}
+        self._counted_ms: dict[str, float] = {}
+
+    def take(self, provider: str, at_ms: float) -> bool:
+        """Say whether a call that has failed elsewhere may be sent to a provider now; if so, it is counted."""
+        passed_s = (at_ms - self._counted_ms.get(provider, at_ms)) / 1000
+        self._counted_ms[provider] = at_ms
+        self._give(provider, passed_s * RETRIES_PER_S)
+        granted = self._left[provider] >= 1
+        self._left[provider] -= granted
+        return granted
+
+    def went_well(self, provider: str, *, retry: bool) -> None:
+        """Take in that an attempt went well: one beyond the call's first costs nothing then."""
+        self._give(provider, 1 if retry else RETRIES_PER_CALL)
+
+    def _give(self, provider: str, count: float) -> None:
+        self._left[provider] = min(RETRIES_AT_ONCE, self._left.get(provider, RETRIES_AT_ONCE) + count)
 
 
 def needs(request: Request) -> frozenset[str]:

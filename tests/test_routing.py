@@ -3,7 +3,17 @@
 import pytest
 
 from proxy.errors import NotFound
-from proxy.routing import KEPT_TIMES, Health, Table, choose, needs
+from proxy.routing import (
+    KEPT_TIMES,
+    RETRIES_AT_ONCE,
+    RETRIES_PER_CALL,
+    RETRIES_PER_S,
+    Health,
+    Retries,
+    Table,
+    choose,
+    needs,
+)
 from proxy.terms import Message, Quote, Request, Route, Target, ToolSpec, Way
 
 
@@ -175,3 +185,31 @@ def test_the_median_is_that_of_the_newest_times() -> None:
         health.timed("a", ms)
 
     assert (200.0, None) == (health.median_ms("a"), health.median_ms("b"))
+
+
+def taken(retries: Retries, at_ms: float, provider: str = "p") -> int:
+    """Take retries until there are none; return how many there were."""
+    return sum(1 for _ in iter(lambda: retries.take(provider, at_ms), False))
+
+
+def test_retries_that_fail_are_bounded() -> None:
+    """So many can be had at once, after that no more than time gives back; each provider has its own."""
+    retries = Retries()
+    at_once = taken(retries, 0)
+    later = taken(retries, 5_000 / RETRIES_PER_S)
+    full = taken(retries, 1e9)
+
+    assert (RETRIES_AT_ONCE, 5, RETRIES_AT_ONCE) == (at_once, later, full)
+    assert RETRIES_AT_ONCE == taken(retries, 1e9, "q")
+
+
+def test_attempts_that_go_well_give_retries_back() -> None:
+    """A retry that went well has cost nothing; of first attempts it takes some to make up for one retry that failed."""
+    retries = Retries()
+    taken(retries, 0)
+    for _ in range(3):
+        retries.went_well("p", retry=True)
+    for _ in range(round(2 / RETRIES_PER_CALL)):
+        retries.went_well("p", retry=False)
+
+    assert 5 == taken(retries, 0)

@@ -41,7 +41,7 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
 async def relay(walk: Walk) -> AsyncGenerator[Part, None]:
     """Send the call to one target after another until one has answered; nothing is tried again after the first byte."""
     fault: Fault | None = None
-    targets = iter(entry.targets(walk))
+    targets = entry.targets(walk)
     target = next(targets, None)
     while target is not None:
         fault = None

@@ -239,10 +239,16 @@ class Books:
             total_ms=self._house.clock.wall_ms() - attempt.started_ms,
         )
         if error != "abandoned":
-            well = isinstance(end, End) or not end.retryable
-            if not error:
-                self._house.health.timed(attempt.target.alias, draft.ttft_ms)
-            self._house.health.note(attempt.target.alias, well, draft.at_ms)
+            self._tell_health(attempt.target, end)
+
+    def _tell_health(self, target: Target, end: End | Fault) -> None:
+        house, before = self._house, self._draft.attempts[:-1]
+        well = isinstance(end, End) or not end.retryable
+        if isinstance(end, End):
+            house.health.timed(target.alias, self._draft.ttft_ms)
+        if well:
+            house.retries.went_well(target.provider, retry=bool(before and before[-1].error))
+        house.health.note(target.alias, well, house.clock.monotonic_ms())
 
     def _estimate(self, end: End | Fault, replies: Sequence[Reply]) -> Usage:
         # A call that may have reached the provider is never taken to be free.

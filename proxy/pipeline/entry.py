@@ -151,7 +151,7 @@ async def choose(walk: Walk, decision: Decision) -> None:
         walk.request,
         decision.way or _way(walk),
         quote=walk.books.quote,
-        healthy=lambda alias: walk.house.health.healthy(alias, walk.draft.at_ms),
+        healthy=lambda alias: walk.house.health.healthy(alias, walk.draft.began),
         input_tokens=len(walk.raw.body) // 4,
     )
 
@@ -171,7 +171,7 @@ def _candidate(walk: Walk, target: Target) -> Candidate:
         target=target,
         input_nanousd=into,
         output_nanousd=out,
-        healthy=health.healthy(target.alias, walk.draft.at_ms),
+        healthy=health.healthy(target.alias, walk.draft.began),
         p50_ms=health.median_ms(target.alias),
     )
 
@@ -201,10 +201,17 @@ async def _cover(walk: Walk, decision: Decision) -> None:
         walk.books.take(walk.request)
 
 
-def targets(walk: Walk) -> Sequence[Target]:
-    """Return the targets to try, capped by `limits.max_attempts`."""
-    route = walk.draft.route
-    return route.targets[: walk.snapshot.limits.max_attempts] if route else ()
+def targets(walk: Walk) -> Iterator[Target]:
+    """Yield the targets to try, capped by `limits.max_attempts`; after the first only while its provider may get
+    calls that have failed elsewhere."""
+    house, route = walk.house, walk.draft.route
+    if not route:
+        return
+    for number, target in enumerate(route.targets[: walk.snapshot.limits.max_attempts]):
+        if not number or house.retries.take(target.provider, house.clock.monotonic_ms()):
+            yield target
+        else:
+            route = walk.draft.route = replace(route, reason=f"{route.reason}; {target.alias} is spared retries")
 
 
 def bounded(walk: Walk, target: Target) -> Request:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from proxy.ports import BudgetStore, Clock, Desk, Estimator, Ids, RecordSink, SessionStore, Upstream
-from proxy.routing import Health
+from proxy.routing import Health, Retries
 from proxy.snapshot import Snapshot
 from proxy.terms import Exchange
 
@@ -32,5 +32,6 @@ class House(msgspec.Struct, kw_only=True):
     """With which placeholders and digests of personal data are made."""
     customer_key: bytes
     """With which customers are told from each other, by every Handrail that is to know them as the same."""
+    retries: Retries = msgspec.field(default_factory=Retries)
     open_holds: set[str] = msgspec.field(default_factory=set)
     """Reservation ids in flight, whose leases `app` extends."""

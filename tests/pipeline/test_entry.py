@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from proxy.routing import RETRIES_AT_ONCE
 from proxy.snapshot import Limits, Snapshot
-from proxy.terms import State
-from tests.fakes import Script
+from proxy.terms import State, UpstreamCall
+from tests.fakes import FakeClock, Script, ScriptedReply, ScriptedUpstream
 from tests.pipeline.calls import ASK, check_books
 from tests.walking import CONFIG, PLAIN, Walked, compiled
 
@@ -24,6 +27,45 @@ async def test_attempts_are_capped() -> None:
     await walked.call({**ASK, "model": "both"})
 
     check_books(walked, State.FAULT, [State.FAULT])
+
+
+async def test_a_storm_is_not_multiplied() -> None:
+    """Where all targets refuse, calls are soon sent once each; the last one's record says so, and its client gets the
+    provider's own refusal."""
+    walked = Walked(*[Script(status=429, headers={"retry-after": "7"})] * 1000)
+    outcomes = [await walked.call({**ASK, "model": "both"}) for _ in range(200)]
+
+    attempts = [len(exchange.attempts) for exchange in walked.seen]
+    assert (200 + RETRIES_AT_ONCE, 1) == (sum(attempts), attempts[-1])
+    route = walked.seen[-1].route
+    assert route
+    assert route.reason.endswith("small is spared retries")
+    assert {(429, "7")} == {(head.status, head.headers["retry-after"]) for o in outcomes if (head := o.head)}
+
+
+class Late(ScriptedUpstream):
+    """A provider that lets a minute pass before each of its answers."""
+
+    def __init__(self, clock: FakeClock, *scripts: Script) -> None:
+        super().__init__(*scripts)
+        self._clock = clock
+
+    @asynccontextmanager
+    async def send(self, call: UpstreamCall) -> AsyncIterator[ScriptedReply]:
+        """Let the time pass, then play the next script."""
+        self._clock.at_ms += 60_000
+        async with super().send(call) as reply:
+            yield reply
+
+
+async def test_a_target_that_answers_late_rests_from_then_on() -> None:
+    """The rest of a target begins when it has failed, not when the call began that it kept waiting."""
+    walked = Walked()
+    walked.house.upstream = walked.upstream = Late(walked.clock, *[Script(refuse="first_byte_timeout")] * 5)
+    for _ in range(5):
+        await walked.call(ASK)
+
+    assert not walked.house.health.healthy("large", walked.clock.monotonic_ms())
 
 
 ANSWER = b'{"id":"c","model":"large","choices":[{"index":0,"finish_reason":"stop","message":{"content":"%s"}}]}'
