@@ -25,7 +25,7 @@ from proxy.pipeline import House, handle
 from proxy.ports import UpstreamReply
 from proxy.routing import Health
 from proxy.stores.memory import MemoryStore
-from proxy.terms import Headers, RawRequest, UpstreamCall
+from proxy.terms import Headers, OnDisconnect, RawRequest, UpstreamCall
 
 CONFIG = """
 agent: {id: support, level: execute}
@@ -121,6 +121,10 @@ class Client:
     """One who stays."""
 
     gone = False
+    given_up = ""
+
+    def leaving(self, then: OnDisconnect) -> None:
+        """Stay."""
 
 
 class Bytes:

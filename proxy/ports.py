@@ -25,6 +25,7 @@ from proxy.terms import (
     HeldState,
     Json,
     Kept,
+    OnDisconnect,
     Place,
     RawRequest,
     Reply,
@@ -292,6 +293,11 @@ class Client(Protocol):
     """The connection that a call came in on, as far as the hallway may know it."""
 
     gone: bool
+    given_up: str
+    """Why the call was ended after its client had left: a code; empty while it goes on."""
+
+    def leaving(self, then: OnDisconnect) -> None:
+        """Say what becomes of the call when its client leaves, or if it has left; until this is said it is drained."""
 
 
 class Dialect(Protocol):

@@ -45,6 +45,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     write_stall_s: float = 30.0
     drain_s: float = 30.0
     """How long a reply is read on for the books after its client has left."""
+    max_drains: int = 128
+    """How many replies at a time."""
     grace_s: float = 25.0
     """How long open replies may go on after SIGTERM."""
     lease_s: float = 60.0

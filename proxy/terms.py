@@ -92,6 +92,13 @@ class OnDeny(enum.StrEnum):
     EXPLAIN = "explain"
 
 
+class OnDisconnect(enum.StrEnum):
+    """What becomes of a streamed reply whose client has left: it is read on, so that its cost is known, or ended."""
+
+    DRAIN = "drain"
+    ABORT = "abort"
+
+
 class Obligation(enum.StrEnum):
     """What else has to happen where a rule matched: its facts are kept, or somebody is told."""
 

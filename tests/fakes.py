@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from proxy.errors import UpstreamError
-from proxy.terms import Headers, UpstreamCall
+from proxy.terms import Headers, OnDisconnect, UpstreamCall
 
 
 class FakeClock:
@@ -53,6 +53,13 @@ class FakeClient:
 
     def __init__(self, gone: bool = False) -> None:
         self.gone = gone
+        self.given_up = ""
+        self.then: OnDisconnect | None = None
+        """What the hallway said is to become of the call without it."""
+
+    def leaving(self, then: OnDisconnect) -> None:
+        """Remember what becomes of the call."""
+        self.then = then
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,10 @@ _ENDED = {
     State.CLIENT_GONE: "The agent left before the reply had ended.",
     State.RECOVERED: "The process that served this call died before it had ended.",
 }
+_WITH_ERROR = {
+    State.FAULT: "No whole reply came of this call: ERROR.",
+    State.CLIENT_GONE: "The agent left before the reply had ended, and the reply was not read on: ERROR.",
+}
 _DONE: dict[Verdict, dict[Phase | None, str]] = {
     Verdict.DENY: {
         Phase.REQUEST: "The question was not put to the model",
@@ -62,8 +66,8 @@ def sentence(exchange: Exchange) -> str:
     """Return in plain words what became of a call, why, and what was said."""
     told = [_decided(decision) for decision in _heaviest_first(exchange.decisions)]
     ended = _ENDED.get(exchange.state, "")
-    if ended and exchange.error and exchange.state is State.FAULT:
-        ended = f"{ended}: {exchange.error}."
+    if exchange.error:
+        ended = _WITH_ERROR.get(exchange.state, ended).replace("ERROR", exchange.error)
     return (
         " ".join(filter(None, (ended, *told)))
         or "The model's reply went out as it was: no rule had anything against it."

@@ -91,7 +91,7 @@ async def rehearse(walk: Walk) -> None:
 def leave(walk: Walk) -> None:
     """Queue the record and every settlement; never awaits, so that nothing can interrupt it."""
     if walk.client.gone and walk.draft.state is not State.DENIED:
-        walk.draft.ends(State.CLIENT_GONE, 499, walk.draft.error)
+        walk.draft.ends(State.CLIENT_GONE, 499, walk.client.given_up or walk.draft.error)
     elif not walk.draft.status:
         # Nothing has ended it and the client is still there: Handrail itself gave it up, as at shutdown.
         walk.draft.ends(State.FAULT, 503, "abandoned")

@@ -63,6 +63,9 @@ async def enter(walk: Walk) -> None:
         user=user,
     )
     walk.entered = True
+    if request.stream:
+        # Of what is not streamed nothing is seen before its end: only its end can tell what it cost.
+        walk.client.leaving(walk.policies.on_disconnect(walk.facts))
     walk.notes.issued = walk.quotas.hear(walk.snapshot.policies, walk.facts)
     if walk.policies.pins_tools:
         walk.notes.offer(request.tools)

@@ -27,7 +27,7 @@ from proxy.policy.patterns import Globs
 from proxy.policy.rule import Lowered, Policy, Redaction, Rule, digest_of
 from proxy.policy.search import Search
 from proxy.policy.widths import widest
-from proxy.terms import Mode, Phase
+from proxy.terms import Mode, OnDisconnect, Phase
 
 LEAST = 32
 """Characters that a rule of phase chunk sees around a step, at least."""
@@ -151,7 +151,7 @@ class _Compiler:
         self._check_topics()
         checks = {phase: list(self._checks(phase)) for phase in Phase}
         rules = tuple(lowered.rule for lowered in self._rules)
-        units = {phase: self._unit(phase, found) for phase, found in checks.items() if found or self._limits(phase)}
+        units = {phase: self._unit(phase, found) for phase, found in checks.items() if found or self._acts(phase)}
         return Compiled(
             document=policy.document,
             priority=policy.priority,
@@ -163,6 +163,11 @@ class _Compiler:
             caps=tuple(self._limits(Phase.REQUEST)),
             levels=tuple(rule for rule in rules if rule.level and not rule.when and rule.mode is Mode.ENFORCE),
         )
+
+    def _acts(self, phase: Phase) -> bool:
+        """Say whether the policy does something at a phase that no rule decides."""
+        aborts = phase is Phase.REQUEST and self._policy.document.on_disconnect is OnDisconnect.ABORT
+        return aborts or bool(self._limits(phase))
 
     def _limits(self, phase: Phase) -> list[Rule]:
         rules = (lowered.rule for lowered in self._policy.rules)

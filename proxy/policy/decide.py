@@ -20,7 +20,7 @@ from proxy.policy.functions import Functions, look
 from proxy.policy.patterns import Globs
 from proxy.policy.question import Question
 from proxy.policy.rule import Document, OnError, Rule
-from proxy.terms import Decision, Facts, Level, Limit, Mode, Obligation, OnDeny, Phase, Reach, Spend
+from proxy.terms import Decision, Facts, Level, Limit, Mode, Obligation, OnDeny, OnDisconnect, Phase, Reach, Spend
 
 _SPENT = {"est_nanousd": "request", "max_nanousd": "request", "remaining_nanousd": "remaining"}
 """Fields of Spend that rules know by another name."""
@@ -85,6 +85,7 @@ class PolicySet:
         self.guards = tuple(dict.fromkeys(name for names in self._guards.values() for name in names))
         """Names of the guards whose results some rule reads."""
         self._caps = tuple(policy for policy in policies if policy.caps)
+        self._aborts = tuple(p for p in policies if p.document.on_disconnect is OnDisconnect.ABORT)
         checks = [check for unit in self._all_units() for check in unit.checks]
         self.holds_response = any(check.rule.hold for check in checks)
         """Some response rule may withhold or change a reply, so replies wait until they are judged."""
@@ -221,6 +222,16 @@ class PolicySet:
             return ()
         run = self._run(facts)
         return tuple(limit for policy in chosen._caps for limit in self._limits(policy, run))
+
+    def on_disconnect(self, facts: Facts) -> OnDisconnect:
+        """Return what becomes of a reply whose client leaves: one policy that aborts is enough."""
+        units = [policy.units[Phase.REQUEST] for policy in self._for(facts)._aborts]
+        if not units:
+            return OnDisconnect.DRAIN
+        run = self._run(facts)
+        # As with limits a selector that fails selects.
+        aborts = any(run.selects(unit, Scope(run, unit))[0] for unit in units)
+        return OnDisconnect.ABORT if aborts else OnDisconnect.DRAIN
 
     def _all_units(self) -> Iterator[Unit]:
         return (unit for units in self._units.values() for unit in units)

@@ -34,7 +34,7 @@ def lower(text: Text, problems: Problems) -> Policy:
 
 
 def _rules(lowering: Lowering) -> Iterator[Lowered]:
-    if not any(lowering.spec.get(section) for section in SECTIONS):
+    if "onDisconnect" not in lowering.spec and not any(map(lowering.spec.get, SECTIONS)):
         lowering.wrong(("spec",), f"this policy says nothing: give it {', '.join(SECTIONS)}")
     for section, lower_entry in SECTIONS.items():
         for entry, at in _entries(lowering.spec.get(section, ()), ("spec", section)):

@@ -13,7 +13,7 @@ import msgspec
 
 from proxy.documents import Path, Problems, Text
 from proxy.policy.rule import PRIORITY, Document, Lowered, OnError, Redaction, Rule, digest_of
-from proxy.terms import Approval, Escalation, HandoffBy, How, Mode, OnDeny, Phase, Verdict, Way
+from proxy.terms import Approval, Escalation, HandoffBy, How, Mode, OnDeny, OnDisconnect, Phase, Verdict, Way
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -34,6 +34,7 @@ class Lowering:
             position=text.at(("metadata", "version")),
             labels=metadata.get("labels", {}),
             annotations=metadata.get("annotations", {}),
+            on_disconnect=self._on_disconnect(),
         )
         self._problems = problems
 
@@ -75,6 +76,11 @@ class Lowering:
         """Return how a denial looks; only what a model has asked for can be explained to it."""
         chosen = OnDeny(entry.get("onDeny", self.spec.get("onDeny", OnDeny.REPLY)))
         return OnDeny.REPLY if chosen is OnDeny.EXPLAIN and phase is not Phase.TOOL_CALL else chosen
+
+    def _on_disconnect(self) -> OnDisconnect:
+        """Return what becomes of replies that nobody waits for any more; a policy that does not act aborts none."""
+        chosen = OnDisconnect(self.spec.get("onDisconnect", OnDisconnect.DRAIN))
+        return chosen if self.mode({}) is Mode.ENFORCE else OnDisconnect.DRAIN
 
     def on_error(self, entry: Mapping[str, Any]) -> OnError:
         """Return what an evaluation that fails leads to."""

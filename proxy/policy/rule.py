@@ -15,7 +15,20 @@ from typing import Any
 import msgspec
 
 from proxy.documents import Path, Text
-from proxy.terms import Approval, Escalation, How, Json, Level, Mode, Obligation, OnDeny, Phase, Verdict, Way
+from proxy.terms import (
+    Approval,
+    Escalation,
+    How,
+    Json,
+    Level,
+    Mode,
+    Obligation,
+    OnDeny,
+    OnDisconnect,
+    Phase,
+    Verdict,
+    Way,
+)
 
 NANO = 10**9
 PRIORITY = 500
@@ -119,6 +132,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """`file:line:column` of the version."""
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
+    on_disconnect: OnDisconnect = OnDisconnect.DRAIN
+    """`abort` only where the policy is enforced."""
 
 
 class Lowered(msgspec.Struct, frozen=True, kw_only=True):

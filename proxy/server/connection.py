@@ -12,7 +12,7 @@ from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMe
 
 from proxy.errors import BadRequest, HandrailError, Overloaded
 from proxy.snapshot import Limits
-from proxy.terms import Head
+from proxy.terms import Head, OnDisconnect
 
 IDLE_S = 75.0
 """How long a connection may be idle between calls: longer than clients keep theirs, so that they close first."""
@@ -34,22 +34,64 @@ def whole(head: Head, body: bytes, *, close: bool = False) -> web.Response:
     return response
 
 
-class Call:
-    """One call on a connection, and whether its client is still there to hear the reply."""
+class Drains:
+    """The calls whose client has left, read to their end for the books: so many at once, each for so long."""
 
-    def __init__(self, request: Inbound, drain_s: float) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limit_s = limits.drain_s
+        self._most = limits.max_drains
+        self._calls: set[Call] = set()
+
+    def enter(self, call: Call) -> bool:
+        """Take a call in, if there is space."""
+        if len(self._calls) >= self._most:
+            return False
+        self._calls.add(call)
+        return True
+
+    def leave(self, call: Call) -> None:
+        """Forget a call."""
+        self._calls.discard(call)
+
+
+class Call:
+    """One call on a connection: implements `ports.Client`."""
+
+    def __init__(self, request: Inbound, drains: Drains) -> None:
         self.gone = False
+        self.given_up = ""
         self.request = request
         self.task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._drain_s = drain_s
+        self._drains = drains
+        self._then = OnDisconnect.DRAIN
         self._answered = False
         self._limit: asyncio.TimerHandle | None = None
 
     def lose(self) -> None:
-        """Note that the client has left: the reply is read on for the books, but not for ever."""
+        """Note that the client has left."""
         if not self.gone and not self._answered:
             self.gone = True
-            self._limit = self.task.get_loop().call_later(self._drain_s, self.task.cancel)
+            self._part()
+
+    def leaving(self, then: OnDisconnect) -> None:
+        """Say what becomes of the call when its client leaves, or if it has left."""
+        self._then = then
+        if self.gone:
+            self._part()
+
+    def _part(self) -> None:
+        """Read on without a client, or do not."""
+        if self._then is OnDisconnect.ABORT:
+            self._give_up("aborted")
+        elif not self._drains.enter(self):
+            self._give_up("drain_limit")
+        elif not self._limit:
+            self._limit = self.task.get_loop().call_later(self._drains.limit_s, self._give_up, "drain_timeout")
+
+    def _give_up(self, why: str) -> None:
+        if not self.given_up:
+            self.given_up = why
+            self.task.cancel()
 
     def answer(self) -> None:
         """Note that the client has been sent all there is: leaving now is not leaving early."""
@@ -63,6 +105,7 @@ class Call:
 
     def close(self) -> None:
         """Stop the clock."""
+        self._drains.leave(self)
         if self._limit:
             self._limit.cancel()
 

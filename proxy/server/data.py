@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from proxy.errors import HandrailError, Overloaded
 from proxy.ports import Client
 from proxy.server import intake
-from proxy.server.connection import Call, Connection, ErrorBody, Inbound, Room, whole
+from proxy.server.connection import Call, Connection, Drains, ErrorBody, Inbound, Room, whole
 from proxy.server.listener import Listener
 from proxy.snapshot import Limits
 from proxy.terms import Delta, End, Fault, Head, RawRequest
@@ -42,6 +42,7 @@ class DataPlane:
         self._local = local
         self._error = error
         self._limits = limits
+        self._drains = Drains(limits)
         room = Room(limits, error, on_bug)
         self.clients = room.peers
         """Connections that are open, with a call or waiting for one."""
@@ -80,7 +81,7 @@ class DataPlane:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         inbound, connection = cast(Inbound, request), cast(Connection, request.protocol)
-        call = connection.call = Call(inbound, self._limits.drain_s)
+        call = connection.call = Call(inbound, self._drains)
         self.tasks.add(call.task)
         call.task.add_done_callback(self.tasks.discard)
         try:

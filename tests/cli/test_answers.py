@@ -79,6 +79,11 @@ FAILED = replace(
             ended(State.FAULT, error="stream_cut"), "No whole reply came of this call: stream_cut.", id="fault"
         ),
         pytest.param(ended(State.CLIENT_GONE), "The agent left before the reply had ended.", id="gone"),
+        pytest.param(
+            ended(State.CLIENT_GONE, error="aborted"),
+            "The agent left before the reply had ended, and the reply was not read on: aborted.",
+            id="gone, and given up",
+        ),
     ],
 )
 def test_plain_words(record: Exchange, said: str) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
 from proxy.errors import Overloaded, Unauthenticated
-from proxy.terms import Caller, Exchange, Fault, Head, RawRequest, State, UsageSource
-from tests.fakes import Script
+from proxy.terms import Caller, Exchange, Fault, Head, OnDisconnect, RawRequest, State, UsageSource
+from tests.fakes import FakeClient, Script
 from tests.pipeline.calls import (
     ASK,
     CUSTOMER_TOPIC,
@@ -73,6 +74,51 @@ async def test_ending_client_gone() -> None:
 
     exchange = check_books(walked, State.CLIENT_GONE, [State.COMPLETE])
     assert (499, False) == (exchange.status, exchange.cost.estimated)
+
+
+ABORTS = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec: {onDisconnect: abort, selector: {models: [large]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "then"),
+    [
+        pytest.param(STREAM, OnDisconnect.ABORT, id="as policy says"),
+        pytest.param({**STREAM, "model": "small"}, OnDisconnect.DRAIN, id="no policy says"),
+        pytest.param(ASK, None, id="not streamed"),
+    ],
+)
+async def test_what_becomes_of_a_call_without_its_client(
+    body: dict[str, Any], then: OnDisconnect | None, tmp_path: Path
+) -> None:
+    """Whoever has the connection is told what policy says of replies that are streamed; any other is drained."""
+    walked = Walked(Script(fail="hang"), snapshot=await asyncio.to_thread(compiled, CONFIG, ABORTS, tmp_path))
+    client = FakeClient()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(walked.call(body, client=client))
+        await walked.upstream.hung.wait()
+        task.cancel()
+
+    assert then is client.then
+
+
+@pytest.mark.parametrize("why", ["aborted", "drain_limit", "drain_timeout"])
+async def test_ending_without_a_client(why: str) -> None:
+    """A call that was given up since nobody listened is billed by what was seen, and its record says why."""
+    walked = Walked(Script(headers=HEAD, chunks=(HELLO,), fail="hang"))
+    client = FakeClient()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(walked.call(STREAM, client=client))
+        await walked.upstream.hung.wait()
+        client.gone, client.given_up = True, why
+        task.cancel()
+
+    exchange = check_books(walked, State.CLIENT_GONE, [State.FAULT])
+    assert (499, why, True) == (exchange.status, exchange.error, exchange.cost.estimated)
 
 
 async def test_ending_given_up() -> None:

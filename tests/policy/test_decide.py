@@ -17,6 +17,7 @@ from proxy.terms import (
     Level,
     Message,
     OnDeny,
+    OnDisconnect,
     Phase,
     ToolCall,
     ToolSpec,
@@ -333,6 +334,41 @@ def test_on_error_allow_goes_on_without_the_limit() -> None:
 def test_a_limit_holds_where_its_policy_does(before: str, expected: int) -> None:
     """Limits follow the selector and the mode; a selector that fails keeps its limits."""
     assert expected == len(limited("{id: e, scope: conversation, limitUSD: 2}", before=before))
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param("  onDisconnect: abort\n", OnDisconnect.ABORT, id="abort"),
+        pytest.param("  onDisconnect: drain\n", OnDisconnect.DRAIN, id="drain"),
+        pytest.param("  onDisconnect: abort\n  mode: shadow\n", OnDisconnect.DRAIN, id="shadow"),
+        pytest.param("  onDisconnect: abort\n  mode: off\n", OnDisconnect.DRAIN, id="off"),
+        pytest.param(
+            "  onDisconnect: abort\n  selector: {when: 'agent.rank == 2'}\n", OnDisconnect.ABORT, id="selected"
+        ),
+        pytest.param(
+            "  onDisconnect: abort\n  selector: {when: 'agent.rank == 3'}\n", OnDisconnect.DRAIN, id="not selected"
+        ),
+        pytest.param(
+            f'  onDisconnect: abort\n  selector: {{when: "{BROKEN}"}}\n', OnDisconnect.ABORT, id="a selector that fails"
+        ),
+        pytest.param("  onDisconnect: abort\n  selector: {agents: [sales]}\n", OnDisconnect.DRAIN, id="another agent"),
+    ],
+)
+def test_what_becomes_of_a_reply_whose_client_leaves(spec: str, expected: OnDisconnect) -> None:
+    """It follows the selector and the mode; a policy needs nothing else to say, and asks no rule."""
+    policies = compiled(spec)
+
+    assert (expected, False) == (policies.on_disconnect(facts()), policies.has(Phase.REQUEST))
+
+
+def test_one_policy_that_aborts_is_enough() -> None:
+    """What is not needed is not paid for: another policy's `drain` does not keep the reply going."""
+    policies = compiled(
+        source("  onDisconnect: abort\n", name="a"), source("  onDisconnect: drain\n", name="b", path="b.yaml")
+    )
+
+    assert OnDisconnect.ABORT is policies.on_disconnect(facts())
 
 
 def test_a_limit_alone_asks_nothing() -> None:

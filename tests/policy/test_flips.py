@@ -124,6 +124,7 @@ FLIPS: dict[str, tuple[dict[str, Any], Any]] = {
     "spec.mode": (rule(), "off"),
     "spec.onError": (rule(when=BROKEN), "allow"),
     "spec.onDeny": (rule(), "error"),
+    "spec.onDisconnect": (rule(), "abort"),
     "spec.priority": (rule(action="route", to="small"), 900),
     "spec.params": ({**rule(when="params.a == 1"), "params": {"a": 1}}, {"a": 2}),
     "spec.variables": (
@@ -322,7 +323,7 @@ def _told(policies: PolicySet) -> Iterator[object]:
     yield [(document.labels, document.annotations) for document in policies.documents]
     yield (policies.level(()), policies.level(("faq",)), policies.holds_response, policies.explains, policies.reach)
     for known in SITUATIONS:
-        yield policies.limits(known)
+        yield (policies.limits(known), policies.on_disconnect(known))
         yield from (policies.decide(phase, known, "d") for phase in Phase)
 
 

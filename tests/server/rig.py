@@ -13,7 +13,7 @@ from proxy.errors import HandrailError, NotFound
 from proxy.ports import Client
 from proxy.server.data import DataPlane, Part
 from proxy.snapshot import Limits
-from proxy.terms import Delta, End, Fault, Head, RawRequest
+from proxy.terms import Delta, End, Fault, Head, OnDisconnect, RawRequest
 
 WAIT_S = 10.0
 """Longer than anything here takes; a test that needs it all has hung."""
@@ -44,13 +44,16 @@ class Hall:
         self.script = script
         self.seen: list[RawRequest] = []
         self.endings: list[str] = []
-        """`complete`, or the name of what ended the walk, with `gone` where the client had left."""
+        """`complete`, or the name of what ended the walk, with `gone` and why where the client had left."""
         self.yielded = 0
+        self.then = OnDisconnect.DRAIN
+        """What is to become of calls whose client leaves."""
 
     async def handle(self, raw: RawRequest, client: Client) -> AsyncGenerator[Part, None]:
         """Play the script once."""
         self.seen.append(raw)
         ending = "complete"
+        client.leaving(self.then)
         try:
             for item in self.script:
                 if isinstance(item, Exception):
@@ -64,7 +67,7 @@ class Hall:
             ending = type(error).__name__
             raise
         finally:
-            self.endings.append(f"{ending} gone" if client.gone else ending)
+            self.endings.append(f"{ending} gone {client.given_up}".strip() if client.gone else ending)
 
 
 def models(raw: RawRequest) -> tuple[Head, bytes]:

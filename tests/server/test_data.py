@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 
 import aiohttp
 import pytest
 
 from proxy.errors import Overloaded, Unauthenticated
+from proxy.ports import Client
 from proxy.server.data import Part
-from proxy.terms import Delta, End, Fault, Head
+from proxy.terms import Delta, End, Fault, Head, OnDisconnect, RawRequest
 from tests.server.rig import (
     DONE,
     STREAM,
@@ -155,7 +157,81 @@ async def test_draining_is_bounded() -> None:
         writer.close()
         await until(lambda: hall.endings)
 
-    assert (["CancelledError gone"], []) == (hall.endings, rig.bugs)
+    assert (["CancelledError gone drain_timeout"], []) == (hall.endings, rig.bugs)
+
+
+async def test_so_many_are_drained_at_a_time() -> None:
+    """What nobody listens to is read on only while there is room for it; room that is left is given to the next."""
+    pause = Pause()
+    hall = Hall(STREAM, event("a"), pause, DONE)
+
+    async with serving(hall, max_drains=1) as rig:
+        await left(rig)
+        await left(rig)
+        await until(lambda: hall.endings)
+        pause.go.set()
+        await until(lambda: len(hall.endings) == 2)
+        pause.go.clear()
+        await left(rig)
+        pause.go.set()
+        await until(lambda: len(hall.endings) == 3)
+
+    assert ["CancelledError gone drain_limit", "complete gone", "complete gone"] == hall.endings
+
+
+async def left(rig: Rig) -> None:
+    """Open a stream, and leave after its first event."""
+    reader, writer = await connect(rig.address)
+    writer.write(chat())
+    await reader.readuntil(b"data: a\n\n")
+    writer.close()
+    await until(lambda: not rig.plane.clients)
+
+
+@pytest.mark.parametrize("script", [(), (STREAM,), (STREAM, event("a"))], ids=["before the head", "head", "an event"])
+async def test_a_reply_is_ended_at_once_where_that_is_wanted(script: tuple[Part, ...]) -> None:
+    """Where the hallway says `abort`, the walk is closed the moment its client has left."""
+    pause = Pause()
+    hall = Hall(*script, pause, DONE)
+    hall.then = OnDisconnect.ABORT
+
+    async with serving(hall) as rig:
+        _, writer = await connect(rig.address)
+        writer.write(chat())
+        await pause.reached.wait()
+        writer.close()
+        await until(lambda: hall.endings)
+
+    assert (["CancelledError gone aborted"], []) == (hall.endings, rig.bugs)
+
+
+async def test_a_client_that_has_left_already_is_not_waited_for() -> None:
+    """The hallway may know only later what becomes of the call: then it is ended there and then, and once."""
+    pause = Pause()
+    hall = Hall()
+
+    async def handle(raw: RawRequest, client: Client) -> AsyncGenerator[Part, None]:
+        try:
+            await pause()
+            client.leaving(OnDisconnect.DRAIN)
+            client.leaving(OnDisconnect.ABORT)
+            client.leaving(OnDisconnect.ABORT)
+            await asyncio.Event().wait()
+            yield DONE
+        finally:
+            hall.endings.append(client.given_up)
+
+    hall.handle = handle  # type: ignore[method-assign]  # a hallway that takes its time to know
+    async with serving(hall) as rig:
+        _, writer = await connect(rig.address)
+        writer.write(chat())
+        await pause.reached.wait()
+        writer.close()
+        await until(lambda: not rig.plane.clients)
+        pause.go.set()
+        await until(lambda: hall.endings)
+
+    assert (["aborted"], []) == (hall.endings, rig.bugs)
 
 
 async def test_a_cancelled_handler_closes_the_walk() -> None:
