@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.app.files import audit_folder
+from proxy.app.files import audit_folder, content_seal
 from proxy.app.instance import Options, Running, read_config
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, loop_factory
 from proxy.app.pages import coverage, status
@@ -18,6 +18,7 @@ __all__ = [
     "Running",
     "SystemClock",
     "audit_folder",
+    "content_seal",
     "coverage",
     "loop_factory",
     "read_config",

@@ -6,10 +6,11 @@ import contextlib
 import os
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy import config, delivery, journal
+from proxy import config, delivery, journal, sealing
 from proxy.errors import ConfigError
 from proxy.terms import Secret
 
@@ -37,6 +38,25 @@ def customer_key(loaded: config.Loaded) -> bytes:
     if len(key) < SHORTEST_KEY:
         raise ConfigError([f"state.customer_key_file: {path} is too short to be a key: {SHORTEST_KEY} characters"])
     return key.encode()
+
+
+def content_seal(loaded: config.Loaded) -> sealing.Seal:
+    """Return what content is sealed with, if anything; raise ConfigError for keys that are none.
+
+    A key is never made here: in the place of one whose file was not mounted yet there would be one that nobody keeps.
+    """
+    named = loaded.config.state.content_key_file
+    if not named:
+        return sealing.PLAIN
+    path = loaded.folder / named
+    try:
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", "it is not text")
+        raise ConfigError(
+            [f"state.content_key_file: {path} cannot be read: {why}; `openssl rand -hex 32` makes a key"]
+        ) from None
+    return sealing.Seal(sealing.keys(text, f"state.content_key_file: {path}"), partial(os.urandom, sealing.NONCE_BYTES))
 
 
 def audit_folder(loaded: config.Loaded) -> Path:

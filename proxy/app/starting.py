@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from proxy import accounting, config, delivery, journal, plugins, simulated, watch
 from proxy.app.doors import listen
-from proxy.app.files import admin_token, customer_key, delivery_settings, log_settings, password, secret_file
+from proxy.app.files import (
+    admin_token,
+    content_seal,
+    customer_key,
+    delivery_settings,
+    log_settings,
+    password,
+    secret_file,
+)
 from proxy.app.instance import Options, Running, read_config
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, raise_file_limit, spare_the_collector
 from proxy.app.upkeep import (
@@ -91,7 +99,13 @@ async def _start(
     settings, limits = loaded.config, snapshot.limits
     state = loaded.folder / settings.state.path
     store = await stack.enter_async_context(
-        sqlite.open(sqlite.Settings(path=str(state), lease_ms=int(limits.lease_s * 1000)))
+        sqlite.open(
+            sqlite.Settings(
+                path=str(state),
+                seal=await asyncio.to_thread(content_seal, loaded),
+                lease_ms=int(limits.lease_s * 1000),
+            )
+        )
     )
     token_path = await asyncio.to_thread(admin_token, settings, loaded.folder, state.parent)
     vault_key = await asyncio.to_thread(secret_file, state.parent / "vault.key", "state.path")

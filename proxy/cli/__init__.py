@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from proxy.cli import audit, desk, diff, keys, policies, price, records, replay, serve, testing
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, HandrailError
 from proxy.policy import PolicyProblems
 
 COMMANDS = (serve, policies, testing, records, replay, diff, desk, audit, price, keys)
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         count = len(error.problems)
         fate = "; nothing was started" if chosen.command == "serve" else ""
         print(f"handrail: {count} problem{'s' * (count != 1)}{fate}", file=sys.stderr)
+        return 2
+    except HandrailError as error:
+        print(f"handrail: {error.message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

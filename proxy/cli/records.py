@@ -79,7 +79,7 @@ def run_explain(chosen: argparse.Namespace) -> int:
     """Print one record, or the rules of policies, in words; exit 1 when there is none."""
     if chosen.policy:
         return policies.explain(chosen.policy, as_json=chosen.json)
-    with opened(chosen) as reader:
+    with opened(chosen, content=True) as reader:
         exchange = reader.find(chosen.id) or reader.find(chosen.id.partition("-")[0])
         kept = reader.kept_of(exchange.id) if exchange else None
     if exchange is None:
@@ -97,12 +97,13 @@ def run_explain(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def opened(chosen: argparse.Namespace) -> Reader:
-    """Open the records that `--state` or the configuration names; raise ConfigError where there are none."""
+def opened(chosen: argparse.Namespace, *, content: bool = False) -> Reader:
+    """Open the records that `--state` or the configuration names, with what opens their content where that is wanted;
+    raise ConfigError where there are none."""
     path = chosen.state or _state_of(chosen.config)
     if not path.exists():
         raise ConfigError([f"{path}: there are no records yet; `handrail serve` writes them"])
-    return Reader(str(path))
+    return Reader(str(path), app.content_seal(_loaded(chosen.config))) if content else Reader(str(path))
 
 
 def _state_of(path: Path | None) -> Path:

@@ -57,7 +57,7 @@ def span(text: str) -> int:
 def run(chosen: argparse.Namespace) -> int:
     """Decide again; print what is decided differently, and what cannot be told."""
     asked = _policies(chosen)
-    with records.opened(chosen) as reader:
+    with records.opened(chosen, content=True) as reader:
         found = list(_kept(chosen, reader))
     if not found:
         print(f"no call was kept; {HOW_TO_KEEP}", file=sys.stderr)

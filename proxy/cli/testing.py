@@ -91,7 +91,7 @@ class _Plain(yaml.SafeDumper):
 
 
 def _kept(chosen: argparse.Namespace) -> list[Kept]:
-    with records.opened(chosen) as reader:
+    with records.opened(chosen, content=True) as reader:
         found = {name: reader.kept_of(name.partition("-")[0]) for name in chosen.record}
     missing = [f"{name}: {not_kept(kept)}" for name, kept in found.items() if kept is None or kept.too_large]
     if missing:

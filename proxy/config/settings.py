@@ -66,6 +66,8 @@ class StateSection(_Section, frozen=True, kw_only=True):
     """For how long records are kept; None: for ever."""
     keep_facts_days: float = 30.0
     """For how long is kept what rules asked to record of a call, and never longer than the records."""
+    content_key_file: str = ""
+    """Keys that content is sealed with, newest first; without it content stands as it is."""
     customer_key_file: str = ""
     """With which customers are told from each other; without it `customer.key` beside the records."""
 

@@ -46,6 +46,48 @@ async def test_handrails_that_share_a_key_know_a_customer_as_the_same(folder: Pa
     assert 0o600 == stat.S_IMODE((folder / "a" / "customer.key").stat().st_mode)
 
 
+KEEPS = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec: {rules: [{id: keep, phase: post, when: "true", action: record}]}
+"""
+
+
+@pytest.mark.parametrize(("key", "shows"), [("", True), ("state: {content_key_file: content.key}\n", False)])
+async def test_content_is_sealed_where_a_key_is_named(folder: Path, key: str, shows: bool) -> None:
+    """With `state.content_key_file` what a rule keeps of a call stands in no byte beside the records."""
+    await asyncio.to_thread((folder / "content.key").write_text, f"{'ab' * 32}\n")
+    await asyncio.to_thread((folder / "policy.yaml").write_text, KEEPS)
+    async with app.running(await asyncio.to_thread(options, folder, key)) as here:
+        await ask(here, {**ASK, "messages": [{"role": "user", "content": "the canary sings"}]})
+
+    def all_bytes() -> bytes:
+        return b"".join(path.read_bytes() for path in (folder / ".handrail").iterdir())
+
+    assert shows == (b"the canary sings" in await asyncio.to_thread(all_bytes))
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        pytest.param(
+            None, r"content\.key cannot be read: No such file .*`openssl rand -hex 32` makes a key", id="none"
+        ),
+        pytest.param(b"\xff", r"content\.key cannot be read: it is not text", id="bytes"),
+        pytest.param(b"ab\n", r"content\.key:1: is no key: it has 32 bytes in hexadecimal", id="too short"),
+    ],
+)
+async def test_a_content_key_that_is_none_is_told(folder: Path, key: bytes | None, says: str) -> None:
+    """It is never made in the place of one that was only forgotten: nothing starts."""
+    if key is not None:
+        await asyncio.to_thread((folder / "content.key").write_bytes, key)
+
+    with pytest.raises(ConfigError, match=says):
+        async with app.running(await asyncio.to_thread(options, folder, "state: {content_key_file: content.key}\n")):
+            pass
+
+
 async def test_a_key_that_could_be_guessed_is_told(folder: Path) -> None:
     """An empty or short file is no key."""
     await asyncio.to_thread((folder / "short").write_text, "x" * 31)

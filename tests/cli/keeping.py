@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from proxy.sealing import PLAIN, Seal
 from proxy.stores import sqlite
 from proxy.terms import Exchange
 from tests.fakes import Script
@@ -42,7 +43,9 @@ def refunding(amount: float) -> Script:
     return Script(headers={"content-type": "application/json"}, chunks=(json.dumps(body).encode(),))
 
 
-async def keep(folder: Path, *amounts: float, cap: str = "50.0", policy: str = POLICY) -> list[Exchange]:
+async def keep(
+    folder: Path, *amounts: float, cap: str = "50.0", policy: str = POLICY, seal: Seal = PLAIN
+) -> list[Exchange]:
     """Walk one call for each amount, and write what came of them into the folder, its configuration beside it."""
     (folder / "handrail.yaml").write_text(f"{CONFIG}\npolicies: [policy.yaml]\n")
     snapshot = await asyncio.to_thread(compiled, CONFIG, policy.replace("CAP", cap), folder)
@@ -50,7 +53,8 @@ async def keep(folder: Path, *amounts: float, cap: str = "50.0", policy: str = P
     ask = {"model": "large", "messages": [{"role": "user", "content": ASKED}], "tools": [TOOL]}
     for _ in amounts:
         await walked.call(ask)
-    async with sqlite.open(sqlite.Settings(path=str(folder / ".handrail" / "handrail.sqlite"))) as store:
+    path = str(folder / ".handrail" / "handrail.sqlite")
+    async with sqlite.open(sqlite.Settings(path=path, seal=seal)) as store:
         for exchange in walked.seen:
             store.finish(exchange)
         for kept in walked.store.kept().values():

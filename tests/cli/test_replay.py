@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from proxy.cli import main, replay
 from proxy.kept import MOST_BYTES
+from proxy.sealing import KEY_BYTES, NONCE_BYTES, Seal
 from proxy.stores import sqlite
 from proxy.terms import Kept
 from tests.cli.keeping import ASKED, POLICY, keep
@@ -37,6 +40,30 @@ def test_the_same_policies_decide_the_same(folder: Path, which: list[str], capsy
     """Policies as they were, named or those in force, decide as they did, where rules took something out as well."""
     assert 0 == main(["replay", *which])
     assert capsys.readouterr().out.endswith("0 calls differ\n")
+
+
+async def test_content_that_is_sealed_is_opened_or_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the key all commands that read content do; without it each says which key is missing, and no answer is
+    given."""
+    monkeypatch.chdir(tmp_path)
+    seal = Seal([bytes(KEY_BYTES)], partial(os.urandom, NONCE_BYTES))
+    [exchange] = await keep(tmp_path, 20.0, seal=seal)
+    commands = (["replay"], ["explain", exchange.id], ["test", "--record", exchange.id])
+
+    async def run() -> list[int]:
+        return [await asyncio.to_thread(main, command) for command in commands]
+
+    assert [2, 2, 2] == await run()
+    said = capsys.readouterr()
+    assert (3, False) == (said.err.count("is sealed with key"), "refund order" in said.out)
+
+    (tmp_path / "content.key").write_text("00" * KEY_BYTES)
+    with (tmp_path / "handrail.yaml").open("a") as config:
+        config.write("state: {content_key_file: content.key}\n")
+    assert [0, 0, 0] == await run()
+    assert "refund order" in capsys.readouterr().out
 
 
 def test_only_calls_of_late_can_be_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,6 @@ from typing import TypeAlias
 import msgspec
 
 from proxy.errors import HandrailError, Overloaded
-from proxy.kept import packed
 from proxy.stores import (
     LATEST_MS,
     LONGEST_WINDOW_MS,
@@ -24,6 +23,7 @@ from proxy.stores import (
     post,
     recovered,
 )
+from proxy.stores.sqlite.contents import UNSEALED, Contents
 from proxy.terms import Exchange, Kept, Reservation, Settlement, Totals
 
 Operation: TypeAlias = Callable[[], object]
@@ -89,8 +89,9 @@ class Books:
     Counters are added up in memory and written once per batch: most calls of a batch share them.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, contents: Contents = UNSEALED) -> None:
         self._connection = connection
+        self._contents = contents
         self._execute = connection.execute
         self._totals: dict[Pair, int] = {}
         self._sums: dict[Pair, list[int]] = {}
@@ -171,7 +172,7 @@ class Books:
 
     def keep(self, kept: Kept) -> None:
         """Write what policy knew along a call."""
-        self._execute(_KEEP, (kept.exchange_id, kept.at_ms, packed(kept).decode()))
+        self._execute(_KEEP, (kept.exchange_id, kept.at_ms, self._contents.of_kept(kept)))
 
     def heartbeat(self, reservation_ids: Sequence[str], until_ms: int) -> None:
         """Extend the leases of attempts and of their exchanges."""

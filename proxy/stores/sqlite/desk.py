@@ -8,20 +8,21 @@ import msgspec
 
 from proxy.conversation import together
 from proxy.stores import WAITING, decided, standing, used
+from proxy.stores.sqlite.contents import UNSEALED, Contents
 from proxy.terms import Handoff, Held, HeldState, Session
 
 _STATE = "SELECT body FROM sessions WHERE session_id = ?"
 _SAVE = """INSERT INTO sessions VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms), body = excluded.body"""
 
-_NEWEST = "SELECT body FROM held WHERE key = ? ORDER BY seq DESC LIMIT 1"
-_HELD = "SELECT body FROM held WHERE id = ?"
-_LATE = "SELECT body FROM held WHERE state IN ('pending', 'approved') AND expires_ms <= ? LIMIT ?"
+_NEWEST = "SELECT id, body FROM held WHERE key = ? ORDER BY seq DESC LIMIT 1"
+_HELD = "SELECT id, body FROM held WHERE id = ?"
+_LATE = "SELECT id, body FROM held WHERE state IN ('pending', 'approved') AND expires_ms <= ? LIMIT ?"
 _HOLD = "INSERT INTO held (id, key, state, expires_ms, session_id, body) VALUES (?, ?, ?, ?, ?, ?)"
 _CHANGE = "UPDATE held SET state = ?, body = ? WHERE id = ?"
 
-_OPEN = "SELECT body FROM handoffs WHERE session_id = ? AND closed_ms IS NULL"
-_HANDOFF = "SELECT body FROM handoffs WHERE id = ?"
+_OPEN = "SELECT id, body FROM handoffs WHERE session_id = ? AND closed_ms IS NULL"
+_HANDOFF = "SELECT id, body FROM handoffs WHERE id = ?"
 _HAND_OVER = "INSERT INTO handoffs (id, session_id, due_ms, body) VALUES (?, ?, ?, ?)"
 _CLOSE = "UPDATE handoffs SET closed_ms = ?, body = ? WHERE id = ?"
 _DELIVERED = "UPDATE handoffs SET due_ms = NULL, delivered_ms = ? WHERE id = ? AND due_ms IS NOT NULL"
@@ -40,15 +41,14 @@ _SLICE = 100
 
 _encode = msgspec.json.Encoder().encode
 decode_session = msgspec.json.Decoder(Session).decode
-decode_held = msgspec.json.Decoder(Held).decode
-decode_handoff = msgspec.json.Decoder(Handoff).decode
 
 
 class Desk:
     """Write through one connection; every method must run inside a batch, which makes it atomic."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, contents: Contents = UNSEALED) -> None:
         self._execute = connection.execute
+        self._contents = contents
 
     def save(self, session: Session, at_ms: int) -> None:
         """Add the state of a session to what was known of it."""
@@ -61,7 +61,8 @@ class Desk:
         newest = self._held(_NEWEST, held.key)
         if newest and standing(newest, held.created_ms).state in WAITING:
             return newest
-        self._execute(_HOLD, (held.id, held.key, held.state, held.expires_ms, held.session_id, _encode(held).decode()))
+        body = self._contents.of_held(held)
+        self._execute(_HOLD, (held.id, held.key, held.state, held.expires_ms, held.session_id, body))
         return held
 
     def use(self, key: str, at_ms: int) -> Held | None:
@@ -80,7 +81,7 @@ class Desk:
 
     def expire(self, at_ms: int) -> int:
         """Expire some actions that waited too long; return how many."""
-        late = [decode_held(body) for (body,) in self._execute(_LATE, (at_ms, _SLICE)).fetchall()]
+        late = [self._contents.held(*row) for row in self._execute(_LATE, (at_ms, _SLICE)).fetchall()]
         for held in late:
             self._change(held, standing(held, at_ms))
         return len(late)
@@ -88,18 +89,19 @@ class Desk:
     def hand_over(self, handoff: Handoff) -> Handoff:
         """Write a packet that is due at once, unless its conversation has an open one: then return that one."""
         if row := self._execute(_OPEN, (handoff.session_id,)).fetchone():
-            return decode_handoff(row[0])
-        self._execute(_HAND_OVER, (handoff.id, handoff.session_id, handoff.at_ms, _encode(handoff).decode()))
+            return self._contents.handoff(*row)
+        body = self._contents.of_handoff(handoff)
+        self._execute(_HAND_OVER, (handoff.id, handoff.session_id, handoff.at_ms, body))
         return handoff
 
     def close_handoff(self, handoff_id: str, by: str, at_ms: int) -> Handoff | None:
         """Close a packet that is open; return it."""
         row = self._execute(_HANDOFF, (handoff_id,)).fetchone()
-        handoff = decode_handoff(row[0]) if row else None
+        handoff = self._contents.handoff(*row) if row else None
         if handoff is None or handoff.closed_ms:
             return handoff
         closed = msgspec.structs.replace(handoff, closed_ms=at_ms, closed_by=by)
-        self._execute(_CLOSE, (at_ms, _encode(closed).decode(), handoff_id))
+        self._execute(_CLOSE, (at_ms, self._contents.of_handoff(closed), handoff_id))
         return closed
 
     def delivered(self, handoff_id: str, at_ms: int) -> None:
@@ -116,9 +118,9 @@ class Desk:
 
     def _held(self, query: str, name: str) -> Held | None:
         row = self._execute(query, (name,)).fetchone()
-        return decode_held(row[0]) if row else None
+        return self._contents.held(*row) if row else None
 
     def _change(self, before: Held, after: Held) -> Held:
         if after != before:
-            self._execute(_CHANGE, (after.state, _encode(after).decode(), after.id))
+            self._execute(_CHANGE, (after.state, self._contents.of_held(after), after.id))
         return after

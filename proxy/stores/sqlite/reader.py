@@ -10,7 +10,8 @@ from typing import Self
 import msgspec
 
 from proxy.errors import ConfigError
-from proxy.kept import unpacked
+from proxy.sealing import PLAIN, Seal
+from proxy.stores.sqlite.contents import Contents
 from proxy.stores.sqlite.file import MIGRATIONS, check_version
 from proxy.terms import Exchange, Kept, Totals
 
@@ -23,7 +24,7 @@ _BODY = "SELECT body FROM exchanges WHERE id = ?"
 _IN_FLIGHT = "SELECT body FROM dispatched"
 _TOTALS = """SELECT scope, window, settled_nanousd, reserved_nanousd, tokens, calls FROM counters
     ORDER BY scope, window"""
-_KEPT_OF = "SELECT body FROM facts WHERE exchange_id = ?"
+_KEPT_OF = "SELECT exchange_id, body FROM facts WHERE exchange_id = ?"
 _KEPT = "SELECT at_ms, exchange_id, body FROM facts WHERE (at_ms, exchange_id) > (?, ?) ORDER BY 1, 2 LIMIT ?"
 _PAGE = 500
 _KEPT_PAGE = 50
@@ -34,8 +35,9 @@ _decode = msgspec.json.Decoder(Exchange).decode
 class Reader:
     """Read one file, never write it; every page is a read of its own, so that a slow reader never holds up the log."""
 
-    def __init__(self, path: str) -> None:
-        """Open the file; raise ConfigError when there is none or it is not ours."""
+    def __init__(self, path: str, seal: Seal = PLAIN) -> None:
+        """Open the file, content with `seal`; raise ConfigError when there is none or it is not ours."""
+        self._contents = Contents(seal)
         try:
             self._connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
         except sqlite3.Error as error:
@@ -98,13 +100,13 @@ class Reader:
     def kept_of(self, exchange_id: str) -> Kept | None:
         """Return what was kept of a call, None if nothing was."""
         row = self._connection.execute(_KEPT_OF, (exchange_id,)).fetchone()
-        return unpacked(row[0]) if row else None
+        return self._contents.kept(*row) if row else None
 
     def kept(self, from_ms: int) -> Iterator[Kept]:
         """Yield what was kept of calls that started at this time or later, in that order."""
         last = (from_ms, "")
         while rows := self._connection.execute(_KEPT, (*last, _KEPT_PAGE)).fetchall():
-            yield from (unpacked(body) for _, _, body in rows)
+            yield from (self._contents.kept(*row[1:]) for row in rows)
             last = rows[-1][:2]
 
     def totals(self) -> list[tuple[str, str, Totals]]:

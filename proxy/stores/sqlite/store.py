@@ -16,10 +16,12 @@ from typing import Any, cast
 
 import msgspec
 
-from proxy.errors import Overloaded
+from proxy.errors import ConfigError, Overloaded
+from proxy.sealing import PLAIN, Seal
 from proxy.stores import Hold, Once, Pair, pairs
 from proxy.stores.sqlite.books import BALANCE, Books, Operation, totals
-from proxy.stores.sqlite.desk import Desk, decode_handoff, decode_held, decode_session
+from proxy.stores.sqlite.contents import Contents, check
+from proxy.stores.sqlite.desk import Desk, decode_session
 from proxy.stores.sqlite.file import Checkpointer, connect, is_busy, is_trouble, overloaded
 from proxy.stores.sqlite.places import PASSED, STANDING, Places, read
 from proxy.terms import (
@@ -40,11 +42,11 @@ from proxy.terms import (
 _BY_ID = """SELECT (SELECT max(turn) FROM exchanges WHERE session_id = ?1),
     (SELECT body FROM sessions WHERE session_id = ?1),
     (SELECT id FROM handoffs WHERE session_id = ?1 AND closed_ms IS NULL)"""
-_HELD = "SELECT body FROM held ORDER BY seq DESC LIMIT ?"
-_HELD_SO = "SELECT body FROM held WHERE state = ? ORDER BY seq DESC LIMIT ?"
-_HANDOFFS = "SELECT body FROM handoffs ORDER BY seq DESC LIMIT ?"
-_HANDOFFS_OPEN = "SELECT body FROM handoffs WHERE closed_ms IS NULL ORDER BY seq DESC LIMIT ?"
-_DUE = "SELECT body, tries, due_ms, error FROM handoffs WHERE due_ms <= ? ORDER BY due_ms, seq LIMIT ?"
+_HELD = "SELECT id, body FROM held ORDER BY seq DESC LIMIT ?"
+_HELD_SO = "SELECT id, body FROM held WHERE state = ? ORDER BY seq DESC LIMIT ?"
+_HANDOFFS = "SELECT id, body FROM handoffs ORDER BY seq DESC LIMIT ?"
+_HANDOFFS_OPEN = "SELECT id, body FROM handoffs WHERE closed_ms IS NULL ORDER BY seq DESC LIMIT ?"
+_DUE = "SELECT id, body, tries, due_ms, error FROM handoffs WHERE due_ms <= ? ORDER BY due_ms, seq LIMIT ?"
 
 _BATCH = 128
 """Operations in one transaction: bounds how long the loop is held."""
@@ -57,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Configure the store."""
 
     path: str
+    seal: Seal = PLAIN
+    """What content is sealed with."""
     lease_ms: int = 60_000
     """How long a dispatched attempt without a hold counts as alive between heartbeats."""
     patience_s: float = 2.0
@@ -72,7 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 @asynccontextmanager
 async def open(settings: Settings) -> AsyncIterator[SqliteStore]:  # noqa: A001 - the name that a store plug-in exports
     """Yield the store on its file; leaving writes all that is queued. Raise ConfigError when the file is unusable."""
-    connection = await asyncio.to_thread(connect, settings.path)
+    connection = await asyncio.to_thread(_connected, settings)
     checkpointer = Checkpointer(settings.path, settings.checkpoint_s)
     checkpointer.start()
     store = SqliteStore(connection, settings, checkpointer)
@@ -83,6 +87,16 @@ async def open(settings: Settings) -> AsyncIterator[SqliteStore]:  # noqa: A001 
             await store.close()
         finally:
             await asyncio.to_thread(checkpointer.stop)
+
+
+def _connected(settings: Settings) -> sqlite3.Connection:
+    connection = connect(settings.path)
+    try:
+        check(connection, settings.seal)
+    except ConfigError:
+        connection.close()
+        raise
+    return connection
 
 
 class _Job(msgspec.Struct):
@@ -112,8 +126,9 @@ class SqliteStore:
         self._connection = connection
         self._settings = settings
         self._checkpointer = checkpointer
-        self._books = Books(connection)
-        self._desk = Desk(connection)
+        self._contents = Contents(settings.seal)
+        self._books = Books(connection, self._contents)
+        self._desk = Desk(connection, self._contents)
         self._places = Places(connection)
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[_Job] = deque()
@@ -225,7 +240,7 @@ class SqliteStore:
     async def held(self, state: HeldState | None, limit: int) -> list[Held]:
         """Return actions, newest first; None: in whatever state."""
         rows = await (self._read(_HELD_SO, (state, limit)) if state else self._read(_HELD, (limit,)))
-        return [decode_held(body) for (body,) in rows]
+        return [self._contents.held(*row) for row in rows]
 
     async def hand_over(self, handoff: Handoff) -> Handoff:
         """Write the packet and queue its delivery; where the conversation has an open one, return that instead."""
@@ -234,7 +249,7 @@ class SqliteStore:
     async def handoffs(self, open_only: bool, limit: int) -> list[Handoff]:
         """Return packets, newest first."""
         rows = await self._read(_HANDOFFS_OPEN if open_only else _HANDOFFS, (limit,))
-        return [decode_handoff(body) for (body,) in rows]
+        return [self._contents.handoff(*row) for row in rows]
 
     async def close_handoff(self, handoff_id: str, by: str, at_ms: int) -> Handoff | None:
         """Give a conversation back to its agent; return the packet, None if there is no such packet."""
@@ -243,8 +258,8 @@ class SqliteStore:
     async def due(self, at_ms: int, limit: int) -> list[Delivery]:
         """Return deliveries whose time has come, oldest first."""
         return [
-            Delivery(handoff=decode_handoff(body), tries=tries, due_ms=due_ms, error=error)
-            for body, tries, due_ms, error in await self._read(_DUE, (at_ms, limit))
+            Delivery(handoff=self._contents.handoff(name, body), tries=tries, due_ms=due_ms, error=error)
+            for name, body, tries, due_ms, error in await self._read(_DUE, (at_ms, limit))
         ]
 
     async def delivered(self, handoff_id: str, at_ms: int) -> None:
