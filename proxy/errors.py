@@ -42,6 +42,12 @@ class Unauthenticated(HandrailError):
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
 
+class Forbidden(HandrailError):
+    """The caller is known, and what it may do does not reach this far."""
+
+    status, type, code = 403, "permission_error", "not_allowed"
+
+
 class Denied(HandrailError):
     """Policy denied the call under `onDeny: error`; carries the decision."""
 

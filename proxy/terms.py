@@ -180,6 +180,10 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     headers: Headers
     body: bytes
     peer: str
+    endpoint: str = ""
+    """Its name in the route table."""
+    uid: int | None = None
+    """The user at the other end of a Unix socket, as the kernel says; None on any other connection."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +194,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     principal: str
     tenant: str = ""
     claims: Mapping[str, str] = {}
-    """What config says of this key, such as `tier` and `roles` (separated by commas)."""
+    """What config says of whom was proven, such as `tier` and `roles` (separated by commas)."""
+    models: tuple[str, ...] = ()
+    """The names that it may ask for; empty: all."""
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):

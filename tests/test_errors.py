@@ -10,6 +10,7 @@ TABLE = {
     "HandrailError": (500, "api_error", "internal_error"),
     "BadRequest": (400, "invalid_request_error", "bad_request"),
     "Unauthenticated": (401, "authentication_error", "invalid_api_key"),
+    "Forbidden": (403, "permission_error", "not_allowed"),
     "Denied": (403, "policy_violation", "denied"),
     "NotFound": (404, "invalid_request_error", "not_found"),
     "TooLarge": (413, "invalid_request_error", "request_too_large"),

@@ -16,9 +16,8 @@ from proxy.pipeline import handle
 from proxy.server.admin import Admin
 from proxy.server.data import DataPlane
 from proxy.server.health import Health, Heartbeat
-from proxy.snapshot import Snapshot
 from proxy.telemetry import log
-from proxy.terms import Head, RawRequest
+from proxy.terms import Caller, Head, RawRequest
 
 if TYPE_CHECKING:
     pass
@@ -37,6 +36,7 @@ async def listen(stack: contextlib.AsyncExitStack, here: Running) -> None:
         error=_error_reply,
         on_bug=_log_bug,
         limits=limits,
+        mode=int(here.loaded.config.socket_mode, 8),
     )
     health = Health(heartbeat.age_s, lambda: _not_ready(plane, here), telemetry.render)
     admin = Admin(
@@ -94,16 +94,15 @@ def _local(here: Running) -> dict[str, Callable[[RawRequest], tuple[Head, bytes]
     """Return what Handrail answers by itself."""
     json_head = Head(status=200, headers={"content-type": "application/json"})
 
-    def identified(raw: RawRequest) -> Snapshot:
-        snapshot = here.house.snapshot
-        snapshot.identify(raw, here.house.clock.wall_ms())
-        return snapshot
+    def caller(raw: RawRequest) -> Caller:
+        return here.house.snapshot.identify(raw, here.house.clock.wall_ms())
 
     def models(raw: RawRequest) -> tuple[Head, bytes]:
-        return json_head, wire.models.encode(identified(raw).table)
+        return json_head, wire.models.encode(here.house.snapshot.table, caller(raw).models)
 
     def model(raw: RawRequest) -> tuple[Head, bytes]:
-        return json_head, wire.models.encode_one(identified(raw).table, raw.path.removeprefix("/v1/models/"))
+        name = raw.path.removeprefix("/v1/models/")
+        return json_head, wire.models.encode_one(here.house.snapshot.table, caller(raw).models, name)
 
     return {"models.list": models, "models.retrieve": model}
 

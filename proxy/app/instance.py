@@ -44,6 +44,8 @@ class Running(msgspec.Struct, kw_only=True):
     """The same, where replicas share them."""
     lock: Lock
     """As it lay beside the config when that was last read, taken or not."""
+    opened_by: str = ""
+    """The key that lets others reach the listener."""
     audit_log: journal.Journal | None = None
     """None: none is kept."""
     stale: tuple[str, ...] = ()

@@ -153,6 +153,7 @@ async def _start(
         admin_listen=settings.admin_listen,
         admin_token_path=token_path,
         loaded=loaded,
+        opened_by=config.opened_by(settings),
         house=house,
         telemetry=telemetry,
         store=store,

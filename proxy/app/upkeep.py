@@ -31,7 +31,8 @@ CLEANING_S = 3600.0
 
 
 AT_START = (
-    "listen", "health_listen", "admin_listen", "admin_token_file", "state", "budgets", "handoff", "audit", "telemetry",
+    "listen", "socket_mode", "health_listen", "admin_listen", "admin_token_file", "state", "budgets", "handoff",
+    "audit", "telemetry",
 )  # fmt: skip
 """Keys that a reload takes note of and only a restart puts in force."""
 
@@ -103,6 +104,13 @@ async def delete_old(here: Running) -> None:
         await asyncio.sleep(CLEANING_S)
 
 
+def _keep_closed(here: Running, fresh: config.Config) -> None:
+    """Refuse a config without `auth` while the listener that is open can be reached by others, whatever it says of the
+    next one."""
+    if fresh.auth is None and here.opened_by:
+        raise ConfigError([f"auth: others can reach the open listener ({here.listen}): restart to take `auth` away"])
+
+
 async def reload_on_change(
     here: Running, options: Options, build: Callable[[config.Loaded], Snapshot], seen: watch.Marks
 ) -> None:
@@ -113,6 +121,7 @@ async def reload_on_change(
         nonlocal newest
         try:
             newest = loaded = await asyncio.to_thread(read_config, options)
+            _keep_closed(here, loaded.config)
             here.lock = await asyncio.to_thread(config.lock_of, loaded)
             snapshot = await asyncio.to_thread(build, loaded)
         except ConfigError as error:

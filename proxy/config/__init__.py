@@ -19,7 +19,7 @@ from proxy.config.policies import (
     policy_files,
     source_of,
 )
-from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load
+from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load, opened_by
 from proxy.config.settings import AuditSection, Config, RedisSection
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "load",
     "lock_of",
     "lock_path",
+    "opened_by",
     "policies_for",
     "policies_of",
     "policy_files",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import pwd
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -12,14 +13,17 @@ import msgspec
 from proxy import accounting, identity, plugins
 from proxy.config.policies import CANDIDATE, FINDER, compiled, watched_policies, why_unreadable
 from proxy.config.reading import SIMULATED, Loaded
-from proxy.config.settings import CeilingSection, ProviderSection, RedisSection
+from proxy.config.settings import AuthSection, CeilingSection, PeerSection, ProviderSection, RedisSection
 from proxy.documents import Problems
 from proxy.errors import ConfigError
 from proxy.ports import Provider
 from proxy.routing import Table
+from proxy.server import routes
 from proxy.snapshot import Bundle, Price, Snapshot, UnknownPrice
 from proxy.terms import ProviderSettings, Secret, Target
 from proxy.wire import DIALECTS
+
+ENDPOINTS = tuple(endpoint.name for endpoint in routes.ENDPOINTS)
 
 
 def build(
@@ -36,7 +40,7 @@ def watched(loaded: Loaded) -> Iterator[Path]:
     for provider in config.providers.values():
         if provider.api_key_file:
             yield folder / provider.api_key_file
-    if config.auth:
+    if config.auth and config.auth.keys_file:
         yield folder / config.auth.keys_file
 
 
@@ -201,12 +205,46 @@ class _Builder:
     # who may call
 
     def _access(self) -> identity.Access:
-        section, agent = self._config.auth, self._config.agent
-        keys: tuple[identity.Key, ...] = ()
-        if section:
-            text = self._file(section.keys_file, "auth", "keys_file")
-            try:
-                keys = identity.load_keys(text, section.keys_file) if text.strip() else ()
-            except ConfigError as error:
-                self._problems.found += error.problems
-        return identity.Access(agent=agent.id, level=agent.level, tenant=agent.tenant, keys=keys)
+        section, agent = self._config.auth or AuthSection(), self._config.agent
+        return identity.Access(
+            agent=agent.id,
+            level=agent.level,
+            tenant=agent.tenant,
+            peers=self._peers(section.peers),
+            keys=self._keys(section.keys_file),
+        )
+
+    def _keys(self, path: str) -> tuple[identity.Key, ...]:
+        text = self._file(path, "auth", "keys_file") if path else ""
+        try:
+            keys = identity.load_keys(text, path) if text.strip() else ()
+        except ConfigError as error:
+            self._problems.found += error.problems
+            return ()
+        for key in keys:
+            self._check_endpoints(key, f"{path}: {key.name}")
+        return keys
+
+    def _peers(self, sections: Sequence[PeerSection]) -> tuple[identity.Peer, ...]:
+        peers: list[identity.Peer] = []
+        for number, section in enumerate(sections):
+            at = self._at("auth", "peers", number)
+            self._check_endpoints(section, at)
+            uid = section.uid if section.uid is not None else self._uid(section.user, at)
+            if any(section.name == peer.name or uid == peer.uid for peer in peers):
+                self._problems.add(at, f"the name {section.name}, or its user, is there twice")
+            given = {name: getattr(section, name) for name in identity.Grant.__struct_fields__}
+            peers.append(identity.Peer(name=section.name, uid=uid, **given))
+        return tuple(peers)
+
+    def _uid(self, user: str, at: str) -> int:
+        try:
+            return pwd.getpwnam(user).pw_uid
+        except KeyError:
+            self._problems.add(at, f"this machine has no user {user}")
+            return -1
+
+    def _check_endpoints(self, grant: identity.Grant, at: str) -> None:
+        for name in grant.endpoints:
+            if name not in ENDPOINTS:
+                self._problems.add(at, f"there is no endpoint `{name}`", name, ENDPOINTS)

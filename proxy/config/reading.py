@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +13,19 @@ import msgspec
 from proxy.config.settings import Config
 from proxy.documents import Problems, Source, Text, check, read
 from proxy.errors import ConfigError
+from proxy.server.address import UNIX
 from proxy.terms import Json
 
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATED = "simulated"
 """The dialect that names the built-in simulated model instead of a file in `providers/`."""
 MAX_PORT = 65535
+FOR_EVERYBODY = 0o002
+"""The bit of a mode that lets every user connect to a Unix socket (unix(7))."""
+OPENED = {
+    "listen": "can be reached from other machines: set `auth: {keys_file: …}` or listen on 127.0.0.1",
+    "socket_mode": "lets every user of this machine call: set `auth: {peers: …}` or another mode",
+}
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -126,11 +134,24 @@ def _check_names(config: Config, text: Text, problems: Problems) -> None:
             problems.add(text.at((key,)), f"{port} is no port: the highest is {MAX_PORT}")
     if not is_loopback(config.admin_listen):
         problems.add(text.at(("admin_listen",)), "the admin listener must be on a loopback address or a unix socket")
-    if not is_loopback(config.listen) and config.auth is None:
-        problems.add(
-            text.at(("listen",)),
-            f"{config.listen} can be reached from other machines: set `auth: {{keys_file: …}}` or listen on 127.0.0.1",
-        )
+    _check_access(config, text, problems)
+
+
+def _check_access(config: Config, text: Text, problems: Problems) -> None:
+    """Check that whoever can reach the listener has to prove who calls, unless only this user can."""
+    key = opened_by(config)
+    if key and config.auth is None:
+        problems.add(text.at((key,)), f"{getattr(config, key)} {OPENED[key]}")
+    if config.auth and config.auth.peers and not config.listen.startswith(UNIX):
+        problems.add(text.at(("auth", "peers")), f"only a Unix socket tells who calls: `listen` is {config.listen}")
+
+
+def opened_by(config: Config) -> str:
+    """Return the key that lets others than this machine, or this user, reach the listener; empty if they cannot."""
+    if not is_loopback(config.listen):
+        return "listen"
+    by_all = config.listen.startswith(UNIX) and int(config.socket_mode, 8) & FOR_EVERYBODY
+    return "socket_mode" if by_all else ""
 
 
 def _refers(text: Text, path: tuple[str | int, ...], name: str, known: object, problems: Problems) -> None:
@@ -140,8 +161,11 @@ def _refers(text: Text, path: tuple[str | int, ...], name: str, known: object, p
 
 
 def is_loopback(address: str) -> bool:
-    """Say whether an address can be reached from this host alone."""
-    if address.startswith("unix:"):
+    """Say whether an address can be reached from this host alone; a name but `localhost` may be any machine's."""
+    if address.startswith(UNIX):
         return True
     host = address.rpartition(":")[0].strip("[]")
-    return host in ("localhost", "::1") or bool(re.fullmatch(r"127\.\d{1,3}\.\d{1,3}\.\d{1,3}", host))
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from proxy.identity import Grant
 from proxy.routing import Unlisted
 from proxy.snapshot import Limits
 from proxy.terms import Level
@@ -52,10 +53,19 @@ class CeilingSection(_Section, frozen=True, kw_only=True):
     ceiling: Mapping[str, str | float]
 
 
-class AuthSection(_Section, frozen=True, kw_only=True):
-    """Who may call."""
+class PeerSection(Grant, frozen=True, kw_only=True):
+    """A user of this machine who may call by the Unix socket, by number or name."""
 
-    keys_file: str
+    name: str
+    uid: int | None = None
+    user: str = ""
+
+
+class AuthSection(_Section, frozen=True, kw_only=True):
+    """Who may call: whoever shows one of these."""
+
+    keys_file: str = ""
+    peers: tuple[PeerSection, ...] = ()
 
 
 class StateSection(_Section, frozen=True, kw_only=True):
@@ -135,6 +145,8 @@ class Config(_Section, frozen=True, kw_only=True):
     """The whole file, as written, with its defaults."""
 
     listen: str = "127.0.0.1:8321"
+    socket_mode: str = "0600"
+    """Who may connect where `listen` is a Unix socket."""
     health_listen: str = "127.0.0.1:8322"
     admin_listen: str = "127.0.0.1:8323"
     admin_token_file: str = ""

@@ -8,7 +8,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from proxy import conversation, recording, routing, tracing
-from proxy.errors import Denied
+from proxy.errors import Denied, Forbidden
 from proxy.pipeline.scanning import Scanner
 from proxy.pipeline.trial import Trial
 from proxy.pipeline.walk import Walk
@@ -45,6 +45,8 @@ async def enter(walk: Walk) -> None:
     walk.books.take(request)
     draft.stream, draft.model_asked = request.stream, request.model
     draft.input_digest = recording.digest(raw.body)
+    if caller.models and request.model not in caller.models:
+        raise Forbidden("You may not ask for this model.", code="model_not_allowed", param="model")
     walk.policies = walk.policies.narrow(caller.agent, request.model, caller.tenant)
     _try(walk, walk.snapshot.candidate, caller)
     draft.computed = _read(walk, lambda policies: policies.computed)

@@ -11,6 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
 
 from proxy.errors import BadRequest, HandrailError, Overloaded
+from proxy.server.address import uid_of
 from proxy.snapshot import Limits
 from proxy.terms import Head, OnDisconnect
 
@@ -163,7 +164,7 @@ class Room:
 class Connection(web.RequestHandler):
     """aiohttp's protocol, kept from waiting for ever and from answering in anything but the dialect's error object."""
 
-    __slots__ = ("_head_timer", "_room", "_stall_timer", "call")
+    __slots__ = ("_head_timer", "_room", "_stall_timer", "call", "uid")
 
     def __init__(self, server: web.Server, room: Room) -> None:
         super().__init__(
@@ -175,6 +176,8 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # None is how aiohttp is told not to log.
         )
         self.call: Call | None = None
+        self.uid: int | None = None
+        """The user at the other end of a Unix socket; None on any other."""
         self._room = room
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -192,6 +195,7 @@ class Connection(web.RequestHandler):
             self._turn_away(transport)
             return
         super().connection_made(transport)
+        self.uid = uid_of(transport.get_extra_info("socket"))
         self._watch_head()
 
     def _turn_away(self, transport: asyncio.BaseTransport) -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from proxy.errors import HandrailError, Overloaded
 from proxy.ports import Client
 from proxy.server import intake
+from proxy.server.address import PRIVATE
 from proxy.server.connection import Call, Connection, Drains, ErrorBody, Inbound, Room, whole
 from proxy.server.listener import Listener
 from proxy.snapshot import Limits
@@ -37,6 +38,7 @@ class DataPlane:
         error: ErrorBody,
         on_bug: Callable[[BaseException], None],
         limits: Limits,
+        mode: int = PRIVATE,
     ) -> None:
         self._handle = handle
         self._local = local
@@ -46,7 +48,7 @@ class DataPlane:
         room = Room(limits, error, on_bug)
         self.clients = room.peers
         """Connections that are open, with a call or waiting for one."""
-        self._listener = Listener(self._serve, room)
+        self._listener = Listener(self._serve, room, mode)
         self.tasks: set[asyncio.Task[object]] = set()
         """Calls in flight, those included that are read to their end after their client has left."""
         self._cutting = False

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from aiohttp import StreamReader
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 
 from proxy.errors import BadRequest, NotFound, TooLarge
 from proxy.server import routes
-from proxy.server.connection import SPOKEN, Inbound
+from proxy.server.connection import SPOKEN, Connection, Inbound
 from proxy.server.routes import Endpoint
 from proxy.snapshot import Limits
 from proxy.terms import RawRequest
@@ -74,8 +75,15 @@ async def read(request: Inbound, limits: Limits) -> tuple[Endpoint, RawRequest]:
     body = await read_body(request.content, limits)
     if request.broken:
         raise Refused(400, "bad_body", "The request body is broken.")
-    peer = request.remote or "unix"
-    return endpoint, RawRequest(method=request.method, path=path, headers=headers, body=body, peer=peer)
+    return endpoint, RawRequest(
+        method=request.method,
+        path=path,
+        headers=headers,
+        body=body,
+        peer=request.remote or "unix",
+        endpoint=endpoint.name,
+        uid=cast(Connection, request.protocol).uid,
+    )
 
 
 def fields(sent: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -20,8 +20,9 @@ BACKLOG = 1024
 class Listener:
     """Accepts connections on a TCP or a Unix socket, up to the limit, and closes them."""
 
-    def __init__(self, serve: Handler, room: Room) -> None:
+    def __init__(self, serve: Handler, room: Room, mode: int = address.PRIVATE) -> None:
         self._serve = serve
+        self._mode = mode
         self._room = room
         self._server: asyncio.Server | None = None
         self._address = ""
@@ -39,7 +40,7 @@ class Listener:
         def accept() -> Connection:
             return Connection(server, self._room)
 
-        bound, self._address = await asyncio.to_thread(address.bind, listen)
+        bound, self._address = await asyncio.to_thread(address.bind, listen, self._mode)
         create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
         self._server = await create(accept, sock=bound, backlog=ACCEPTS)
         bound.listen(BACKLOG)

@@ -45,11 +45,12 @@ async def get(url: str, token: str = "") -> tuple[int, Any]:
         return reply.status, json.loads(text) if reply.content_type == "application/json" else text
 
 
-async def ask(here: app.Running, body: object = ASK) -> Any:
+async def ask(here: app.Running, body: object = ASK, key: str = "") -> Any:
     """Send one call; return what the model is said to have said."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{here.base_url}/chat/completions", json=body) as reply,
+        session.post(f"{here.base_url}/chat/completions", json=body, headers=headers) as reply,
     ):
         tree = await reply.json()
         return tree["choices"][0]["message"]["content"] if reply.status == 200 else tree

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 from pathlib import Path
 
 import pytest
 
 from proxy import app
 from proxy.errors import ConfigError
-from tests.app.running import CONFIG, get, options, token_of
+from proxy.identity import new_key
+from tests.app.running import ASK, CONFIG, ask, get, options, token_of
 
 
 async def test_three_listeners(folder: Path) -> None:
@@ -54,3 +56,35 @@ async def test_a_port_in_use_names_its_key(key: str, folder: Path) -> None:
 
     way = f"(is another Handrail running? stop it, or set another `{key}`)"
     assert [f"{key}: cannot listen on {address}: Address already in use {way}"] == caught.value.problems
+
+
+@pytest.mark.parametrize(("more", "mode"), [("", 0o600), ("socket_mode: '0660'\n", 0o660)], ids=["default", "group"])
+async def test_the_socket_s_mode_says_who_may_connect(folder: Path, more: str, mode: int) -> None:
+    """Where `listen` is a Unix socket only this user may connect, or whom `socket_mode` names."""
+    path = folder / "handrail.yaml"
+    await asyncio.to_thread(path.write_text, CONFIG.replace("\nlisten: 127.0.0.1:0", f"\nlisten: unix:{folder}/s"))
+    settings = await asyncio.to_thread(options, folder, more)
+    async with app.running(settings):
+        found = await asyncio.to_thread((folder / "s").stat)
+
+    assert mode == stat.S_IMODE(found.st_mode)
+
+
+async def test_a_key_sees_and_asks_for_its_own_models_alone(folder: Path) -> None:
+    """The scope of a key holds for the list, for one model and for calls; the name of another is not told apart from
+    one that does not exist."""
+    text, digest = new_key(bytes(16))
+    keys = f"- {{name: web, sha256: {digest}, models: [small]}}\n"
+    await asyncio.to_thread((folder / "keys.yaml").write_text, keys)
+    models = "models: {large: {provider: model}, small: {provider: model, model: gpt-5-mini}}\n"
+    settings = await asyncio.to_thread(options, folder, models + "auth: {keys_file: keys.yaml}\n")
+    async with app.running(settings) as here:
+        said = [await ask(here, {**ASK, "model": name}, text) for name in ("small", "large", "gone")]
+        listed = await get(f"{here.base_url}/models", text)
+        single = [await get(f"{here.base_url}/models/{name}", text) for name in ("large", "gone")]
+
+    assert ["small"] == [model["id"] for model in listed[1]["data"]]
+    assert ["model_not_allowed"] * 2 == [reply["error"]["code"] for reply in said[1:]]
+    assert said[1] == said[2]
+    assert isinstance(said[0], str)
+    assert [(404, "model_not_found")] * 2 == [(status, reply["error"]["code"]) for status, reply in single]

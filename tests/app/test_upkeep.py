@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from proxy import app
+from proxy.errors import Unauthenticated
+from proxy.identity import new_key
 from proxy.policy import Lock
 from proxy.stores import sqlite
-from proxy.terms import Attempt, Caller, Exchange, Kept, Level, Session, State, Target
+from proxy.terms import Attempt, Caller, Exchange, Kept, Level, RawRequest, Session, State, Target
 from tests.app.running import CONFIG, POLICY, ask, differs, get, options, status_of, token_of, until
 
 
@@ -133,6 +135,46 @@ async def test_the_last_good_set_stays(name: str, text: str | None, folder: Path
         assert 200 == (await get(f"http://{here.health_listen}/readyz"))[0]
         await asyncio.to_thread((folder / name).write_text, good)
         assert await until(cured)
+
+
+async def test_a_key_that_is_revoked_opens_nothing(folder: Path) -> None:
+    """A key that is taken out of its file is refused once the file was looked at, and the one beside it is not."""
+    text, digest = new_key(bytes(16))
+    other, other_digest = new_key(bytes(range(16)))
+    entries = [f"- {{name: web, sha256: {digest}}}\n", f"- {{name: shop, sha256: {other_digest}}}\n"]
+    await asyncio.to_thread((folder / "keys.yaml").write_text, "".join(entries))
+    settings = await asyncio.to_thread(options, folder, "auth: {keys_file: keys.yaml}\n")
+    async with app.running(settings) as here:
+        assert isinstance(await ask(here, key=text), str)
+        await asyncio.to_thread((folder / "keys.yaml").write_text, entries[1])
+
+        async def refused() -> bool:
+            said = await ask(here, key=text)
+            return isinstance(said, dict) and said["error"]["code"] == "invalid_api_key"
+
+        assert await until(refused)
+        assert isinstance(await ask(here, key=other), str)
+
+
+async def test_an_open_listener_keeps_its_keys(folder: Path) -> None:
+    """While others can reach the listener, a reload that takes `auth` away is refused, whatever address it names for
+    the next start: nobody is let in meanwhile."""
+    _, digest = new_key(bytes(16))
+    await asyncio.to_thread((folder / "keys.yaml").write_text, f"- {{name: web, sha256: {digest}}}\n")
+    closed = CONFIG + "policies: [policy.yaml]\n"
+    others = f"\nlisten: unix:{folder}/s\nsocket_mode: '0666'\nauth: {{keys_file: keys.yaml}}"
+    opened = closed.replace("\nlisten: 127.0.0.1:0", others)
+    await asyncio.to_thread((folder / "handrail.yaml").write_text, opened)
+    settings = await asyncio.to_thread(options, folder)
+    async with app.running(settings) as here:
+        await asyncio.to_thread((folder / "handrail.yaml").write_text, closed)
+
+        assert await until(lambda: _stale_about(here, "restart to take `auth` away"))
+        with pytest.raises(Unauthenticated):
+            here.house.snapshot.identify(RAW, 0)
+
+
+RAW = RawRequest(method="POST", path="/", headers={}, body=b"", peer="unix", uid=0)
 
 
 async def test_a_deleted_file_takes_its_rules_along(folder: Path) -> None:

@@ -22,6 +22,21 @@ def test_a_new_key_is_known_by_its_entry(capsys: pytest.CaptureFixture[str]) -> 
     assert key[0] not in entry
 
 
+def test_a_key_s_scope_stands_in_its_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a key may do is said when it is made, and stands where its holder cannot reach it."""
+    said = ["--expires", "2027-01-31", "--agent", "shop", "--model", "small", "--model", "large", "--endpoint", "chat"]
+
+    assert 0 == main(["keys", "web", *said])
+    (known,) = load_keys(capsys.readouterr().out.split("entry for the keys file:\n")[1], "keys.yaml")
+
+    assert ("2027-01-31", "shop", ("small", "large"), ("chat",)) == (
+        known.expires,
+        known.agent,
+        known.models,
+        known.endpoints,
+    )
+
+
 def test_a_name_that_no_keys_file_takes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """No key is shown whose entry would not load."""
     assert 2 == main(["keys", "web, expires: 2000-01-01"])

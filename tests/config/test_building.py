@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from proxy import config
 from proxy.errors import Unauthenticated
@@ -47,6 +50,35 @@ def test_keys_are_asked_for(tmp_path: Path) -> None:
     assert "key:web" == snapshot.identify(bearer, 0).principal
     with pytest.raises(Unauthenticated):
         snapshot.identify(ASK, 0)
+
+
+def test_a_key_may_call_only_endpoints_that_there_are(tmp_path: Path) -> None:
+    """A scope that names no endpoint is a mistake, told with the key's name."""
+    (tmp_path / "keys").write_text(f"- {{name: web, sha256: {'0' * 64}, endpoints: [chat]}}\n")
+
+    said = problems(yaml.safe_dump({**BASE, "auth": {"keys_file": "keys"}}), tmp_path)
+
+    assert ["keys: web: there is no endpoint `chat`"] == [problem[:38] for problem in said]
+
+
+@pytest.mark.parametrize(
+    "who", [{"uid": os.getuid()}, {"user": pwd.getpwuid(os.getuid()).pw_name}], ids=["uid", "user"]
+)
+def test_peers_are_users_of_this_machine(who: dict[str, Any]) -> None:
+    """`auth.peers` knows a user by number or name, and says what it may do; another user is turned away."""
+    peer = {"name": "web", "agent": "shop", "models": ["large"], "claims": {"tier": "gold"}, **who}
+    snapshot = build({**BASE, "listen": "unix:/s", "socket_mode": "0666", "auth": {"peers": [peer]}})
+
+    caller = snapshot.identify(replace(ASK, uid=os.getuid()), 0)
+
+    assert ("peer:web", "shop", ("large",), {"tier": "gold"}) == (
+        caller.principal,
+        caller.agent,
+        caller.models,
+        caller.claims,
+    )
+    with pytest.raises(Unauthenticated):
+        snapshot.identify(replace(ASK, uid=os.getuid() + 1), 0)
 
 
 def test_a_revision_names_the_content() -> None:

@@ -68,6 +68,32 @@ def test_without_a_file_the_environment_decides() -> None:
             id="open to others",
         ),
         pytest.param(
+            PROVIDER + "listen: '[::ffff:0.0.0.0]:80'\n",
+            ["handrail.yaml:2:9: [::ffff:0.0.0.0]:80 can be reached"],
+            id="open to others by another spelling",
+        ),
+        pytest.param(
+            PROVIDER + "listen: unix:/run/h.sock\nsocket_mode: '0662'\n",
+            ["handrail.yaml:3:14: 0662 lets every user of this machine call: set `auth: {peers: …}` or another mode"],
+            id="open to every user",
+        ),
+        pytest.param(
+            PROVIDER + "auth: {peers: [{name: web, uid: 1}]}\n",
+            ["handrail.yaml:2:15: only a Unix socket tells who calls: `listen` is 127.0.0.1:8321"],
+            id="peers that nobody can tell",
+        ),
+        pytest.param(
+            PROVIDER + "listen: unix:/s\nauth: {peers: [{name: a, uid: 1}, {name: b, uid: 1, endpoints: [chat]}, "
+            "{name: a, user: nobody-here}]}\n",
+            [
+                "handrail.yaml:3:35: there is no endpoint `chat`",
+                "handrail.yaml:3:35: the name b, or its user, is there twice",
+                "handrail.yaml:3:73: this machine has no user nobody-here",
+                "handrail.yaml:3:73: the name a, or its user, is there twice",
+            ],
+            id="peers that cannot be",
+        ),
+        pytest.param(
             PROVIDER + "health_listen: 127.0.0.1:65536\n",
             ["handrail.yaml:2:16: 65536 is no port: the highest is 65535"],
             id="no port",
@@ -140,7 +166,10 @@ def test_mistakes_are_told_with_their_place(text: str, expected: list[str]) -> N
     [
         ("127.0.0.1:1", True), ("localhost:1", True), ("[::1]:1", True), ("unix:/run/a.sock", True),
         ("127.8.9.1:1", True),
+        ("[0:0::1]:1", True),
         ("0.0.0.0:1", False), ("10.0.0.1:1", False), ("127.evil.com:1", False), ("[::]:1", False),
+        (":1", False), ("*:1", False), ("0:1", False), ("handrail.internal:1", False), ("localhost.evil:1", False),
+        ("[::ffff:0.0.0.0]:1", False), ("[::ffff:10.0.0.1]:1", False), ("[fe80::1]:1", False), ("127.0.0.256:1", False),
     ],
 )  # fmt: skip
 def test_loopback_is_known(address: str, expected: bool) -> None:

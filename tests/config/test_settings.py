@@ -94,6 +94,8 @@ PROVEN_ELSEWHERE = {
     "health_listen": "tests/app/test_doors.py::test_three_listeners",
     "admin_listen": "tests/app/test_doors.py::test_three_listeners",
     "admin_token_file": "tests/app/test_files.py::test_admin_token_file",
+    "socket_mode": "tests/app/test_doors.py::test_the_socket_s_mode_says_who_may_connect",
+    "auth.peers": "tests/config/test_building.py::test_peers_are_users_of_this_machine",
     "auth.keys_file": "tests/config/test_building.py::test_keys_are_asked_for",
     "providers.*.api_key_file": "tests/config/test_building.py::test_a_key_file_is_read",
     "models.*.provider": "tests/config/test_reading.py::test_mistakes_are_told_with_their_place",

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from proxy.routing import RETRIES_AT_ONCE
 from proxy.snapshot import Limits, Snapshot
-from proxy.terms import State, UpstreamCall
+from proxy.terms import RawRequest, State, UpstreamCall
 from tests.fakes import FakeClock, Script, ScriptedReply, ScriptedUpstream
 from tests.pipeline.calls import ASK, check_books
 from tests.walking import CONFIG, PLAIN, Walked, compiled
@@ -184,3 +184,20 @@ async def test_a_hand_off_is_not_escaped(tmp_path: Path, prompt: str, said: tupl
 def _link(walked: Walked) -> tuple[str, int]:
     session = walked.seen[-1].session
     return session.link, session.turn
+
+
+async def test_a_caller_asks_for_its_own_models_alone() -> None:
+    """A call for a model outside the caller's scope is refused before policy, money and provider; it is on record."""
+    known = PLAIN.identify(RAW, 0)
+    snapshot = replace(PLAIN, identify=lambda raw, at_ms: replace(known, models=("small",)))
+    walked = Walked(Script(chunks=(ANSWER % b"Hi",)), snapshot=snapshot)
+
+    refused = await walked.call({**ASK, "model": "large"})
+    await walked.call({**ASK, "model": "small"})
+
+    assert (True, True) == (b"permission_error" in refused.body, b"model_not_allowed" in refused.body)
+    assert ["large", "small"] == [exchange.model_asked for exchange in walked.seen]
+    assert [0, 1] == [len(exchange.attempts) for exchange in walked.seen]
+
+
+RAW = RawRequest(method="POST", path="/", headers={}, body=b"", peer="p")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 from pathlib import Path
 
 import pytest
 
-from proxy.server.address import bind, release
+from proxy.server.address import bind, release, uid_of
 
 
 def test_port_0_is_named() -> None:
@@ -66,3 +69,30 @@ def test_release_removes_the_file(tmp_path: Path) -> None:
     release("127.0.0.1:80")
 
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_unix_socket_has_its_mode(tmp_path: Path, mode: int, umask: int) -> None:
+    """Who may connect is said by the mode alone, whatever the process makes of other files."""
+    before = os.umask(umask)
+    bound, _ = bind(f"unix:{tmp_path / 's'}", mode)
+    os.umask(before)
+
+    with bound:
+        assert mode == stat.S_IMODE((tmp_path / "s").stat().st_mode)
+
+
+def test_localhost_is_not_looked_up() -> None:
+    """The name is taken for what it stands for: a hosts file cannot give it another machine's address."""
+    bound, _ = bind("localhost:0")
+
+    with bound:
+        assert "127.0.0.1" == bound.getsockname()[0]
+
+
+def test_the_kernel_tells_who_is_at_the_other_end() -> None:
+    """Of a Unix socket the user is known; of any other, and of none, nobody."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs, socket.socket(socket.AF_INET) as other:
+        assert (os.getuid(), None, None) == (uid_of(ours), uid_of(other), uid_of(None))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
@@ -10,11 +12,13 @@ from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 from proxy.errors import HandrailError
 from proxy.server import intake
 from proxy.snapshot import Limits
+from proxy.terms import End
 from tests.server.rig import (
     CHAT,
     DONE,
     STREAM,
     WAIT_S,
+    WHOLE,
     Hall,
     chat,
     code_of,
@@ -346,3 +350,14 @@ async def test_a_client_that_leaves_while_it_sends_is_no_bug() -> None:
         await until(lambda: not rig.plane.tasks)
 
     assert ([], []) == (hall.seen, rig.bugs)
+
+
+@pytest.mark.parametrize("unix", [True, False])
+async def test_the_hallway_is_told_what_is_called_and_by_which_user(tmp_path: Path, unix: bool) -> None:
+    """A request has the name of its endpoint, and where it came by a Unix socket the user who sent it."""
+    hall = Hall(WHOLE, End(frame=b"{}"))
+    listen = f"unix:{tmp_path / 's'}" if unix else "127.0.0.1:0"
+    async with serving(hall, listen=listen) as rig:
+        await exchange(rig.address, chat(b"{}", b"Connection: close", b"X-Uid: 4"))
+
+    assert [("chat.completions", os.getuid() if unix else None)] == [(raw.endpoint, raw.uid) for raw in hall.seen]

@@ -1,7 +1,7 @@
-"""Owns who is calling: keys, and what they prove.
+"""Owns virtual keys: their form, the file that knows their hashes, and which of them opens.
 
-In: a request, the configured agent with its hashed keys, the time. Out: a Caller, or Unauthenticated. Never: a header
-that a client may set at will, such as `x-agent-id`, taken for identity; a key kept in the clear.
+In: random bytes, a key file's text, what a request brings, the time. Out: keys, or Unauthenticated. Never: a key kept
+in the clear, or anything that its holder could widen it with.
 """
 
 from __future__ import annotations
@@ -11,66 +11,40 @@ import hashlib
 import hmac
 import re
 import zlib
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
 import yaml
 
 from proxy.errors import ConfigError, Unauthenticated
-from proxy.terms import Caller, Level, RawRequest
-
-LOCAL = "local"
-"""The principal of every caller where no keys are configured: whoever reaches the loopback address."""
+from proxy.identity.grants import Grant
 
 PREFIX = "hr_"
 RANDOM_BYTES = 16
 _SHAPE = re.compile(r"hr_([0-9a-f]{32})([0-9a-f]{8})")
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Key(Grant, frozen=True, kw_only=True):
     """One key that may call, known by its hash alone."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
     expires: str = ""
     """ISO 8601 date or time; without a zone it is UTC. Empty: it does not expire."""
-    claims: dict[str, str] = {}
-    """What rules may know of its holder, such as `tier` and `roles`."""
 
 
-class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent behind a listener, and the keys that open it; without keys everybody who reaches it is the agent."""
-
-    agent: str
-    level: Level
-    tenant: str = ""
-    keys: tuple[Key, ...] = ()
-
-
-def identify(raw: RawRequest, access: Access, at_ms: int) -> Caller:
-    """Return who is calling; raise Unauthenticated if there are keys and the request has none that is valid now."""
-    if not access.keys:
-        return Caller(agent=access.agent, level=access.level, principal=LOCAL, tenant=access.tenant)
-    key = _match(_bearer(raw), access.keys)
+def valid(text: str, keys: Iterable[Key], at_ms: int) -> Key:
+    """Return the key that a text is; raise Unauthenticated if it is none, or none that is valid now."""
+    if not _is_key(text):
+        raise Unauthenticated("Send a Handrail key: Authorization: Bearer hr_… (not the provider's key).")
+    key = _match(text, keys)
     if not key or (key.expires and expires_ms(key.expires) <= at_ms):
         raise Unauthenticated("The key is not valid. Ask whoever runs Handrail for one; `handrail keys` makes it.")
-    return Caller(
-        agent=access.agent,
-        level=access.level,
-        principal=f"key:{key.name}",
-        tenant=access.tenant,
-        claims=key.claims,
-    )
+    return key
 
 
-def _bearer(raw: RawRequest) -> str:
-    scheme, _, text = raw.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not _is_key(text.strip()):
-        raise Unauthenticated("Send a Handrail key: Authorization: Bearer hr_… (not the provider's key).")
-    return text.strip()
-
-
-def _match(text: str, keys: tuple[Key, ...]) -> Key | None:
+def _match(text: str, keys: Iterable[Key]) -> Key | None:
     # Every key is compared, and whole, so the time taken says nothing of which one was nearly right.
     digest, found = digest_of(text), None
     for key in keys:
@@ -129,7 +103,7 @@ def load_keys(text: str, path: str) -> tuple[Key, ...]:
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
         raise ConfigError([f"{where}: this is not YAML"]) from None
     if not isinstance(rows, list) or not rows:
-        raise ConfigError([f"{path}: a key file is a list of {{name, sha256, expires}}, with one key at least"])
+        raise ConfigError([f"{path}: a key file is a list of {{name, sha256, expires, …}}, with one key at least"])
     keys, problems = [], []
     for number, row in enumerate(rows):
         try:
