@@ -85,6 +85,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, tag="charge"):
     output_tokens: int
     nanousd: int
     at_ms: int
+    reported: bool = True
+    """Whether the reply reports just these tokens."""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
@@ -173,6 +175,7 @@ class Provider:
             output_tokens=got,
             nanousd=sent * INPUT_NANOUSD + got * OUTPUT_NANOUSD,
             at_ms=time.time_ns() // 1_000_000,
+            reported=script.status == 200 and script.body is None and script.usage is None and not script.no_usage,
         )
 
     def _write(self, line: Line) -> None:
