@@ -40,6 +40,8 @@ class Gate:
         self._covers: dict[Channel, list[Cover]] = {}
         self._covering = Covering(self._covers)
         self._model = ""
+        self._cut: tuple[Reply, ...] | None = None
+        """What was heard by the time it was cut."""
         self._clear = True
         self.held_bytes = 0
         """How much waits, and must be kept until the end."""
@@ -109,7 +111,7 @@ class Gate:
 
     def heard(self) -> tuple[Reply, ...]:
         """Return the choices as the provider said them."""
-        return self._replies({})
+        return self._replies({}) if self._cut is None else self._cut
 
     def replies(self) -> tuple[Reply, ...]:
         """Return the choices as they stand; after `release` or `cut`, as the client got them."""
@@ -121,7 +123,7 @@ class Gate:
     def cut(self) -> list[Delta]:
         """Return what may still leave of a reply that ends here: its texts as far as they are judged, no call and no
         finish reason. Where a rule holds the whole reply, or clients may read it in different ways, it is nothing."""
-        stays = self._hold or not self._clear
+        stays, self._cut = self._hold or not self._clear, self.heard()
         for index, choice in self._choices.items():
             choice.calls, choice.finish_reason = {}, ""
             for field, text in choice.texts.items():

@@ -312,13 +312,15 @@ def _clear_call(call: Tree) -> bool:
 
 
 def usage(tree: Tree) -> Usage | None:
-    """Read the usage of a chunk or a reply, every count forced into bounds; None when it has none."""
+    """Read the usage of a chunk or a reply; None when it has none. A count that cannot be one is 0, with a doubt."""
     said = tree.get("usage")
     if said is None and "x_groq" in tree:
         said = _object(tree["x_groq"]).get("usage")
     if type(said) is not dict or not ("prompt_tokens" in said or "completion_tokens" in said):
         return None
-    sent, got = _count(said.get("prompt_tokens")), _count(said.get("completion_tokens"))
+    claims = said.get("prompt_tokens"), said.get("completion_tokens")
+    sent, got = map(_count, claims)
+    doubt = next(filter(None, map(_doubt, claims)), "") or ("" if sent or got else "zero")
     of_sent, of_got = _object(said.get("prompt_tokens_details")), _object(said.get("completion_tokens_details"))
     reasoning = _count(of_got.get("reasoning_tokens"))
     if reasoning and _count(said.get("total_tokens")) == sent + got + reasoning:
@@ -332,6 +334,7 @@ def usage(tree: Tree) -> Usage | None:
         reasoning_tokens=min(got, reasoning),
         audio_input_tokens=min(sent, _count(of_sent.get("audio_tokens"))),
         audio_output_tokens=min(got, _count(of_got.get("audio_tokens"))),
+        doubt=doubt,
     )
 
 
@@ -354,14 +357,23 @@ def _object(value: Any) -> Tree:
 
 
 def _count(value: Any) -> int:
-    """Return a claimed count within bounds; what is not a number counts as nothing."""
-    if value is None or value == 0:
-        return 0
+    """Return a claimed count; what cannot be one is nothing."""
+    number = _claimed(value)
+    return 0 if number is None or not 0 < number <= MOST_TOKENS else int(number)
+
+
+def _doubt(value: Any) -> str:
+    """Say why a claimed count cannot be one; empty if it can."""
+    number = _claimed(value)
+    if number is None or number != number:
+        return "missing" if value is None else "no_number"
+    return "negative" if number < 0 else "huge" if number > MOST_TOKENS else ""
+
+
+def _claimed(value: Any) -> int | float | None:
     if type(value) is str and value.isascii() and value.isdigit():
         value = int(value[:20])
-    if type(value) not in (int, float) or not value > 0:
-        return 0
-    return int(min(value, MOST_TOKENS))
+    return value if type(value) in (int, float) else None
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

@@ -128,6 +128,8 @@ class UsageSource(enum.StrEnum):
     """Where token counts come from, most trusted first."""
 
     PROVIDER = "provider"
+    PARTIAL = "partial"
+    """In part what the provider said, in part what was counted here: the reply was cut, or a count cannot be right."""
     TOKENIZER = "tokenizer"
     BYTES = "bytes"
     BOUND = "bound"
@@ -570,6 +572,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
     source: UsageSource = UsageSource.PROVIDER
+    doubt: str = ""
+    """Why what the provider said cannot be right: `negative`, `huge`, `no_number`, `missing`, or `zero`, which is taken
+    at its word all the same."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):

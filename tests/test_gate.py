@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.gate import Gate
 from proxy.stretches import ENDLESS
-from proxy.terms import ChoiceDelta, Cover, Delta, Reply, ToolCall, ToolCallDelta, Usage
+from proxy.terms import ChoiceDelta, Cover, Delta, Reach, Reply, ToolCall, ToolCallDelta, Usage
 from tests.streams import passed
 
 
@@ -277,6 +277,18 @@ def test_names_add_up(names: list[str], expected: tuple[str, bool]) -> None:
         gate.feed(delta(ChoiceDelta(tool_calls=(ToolCallDelta(index=0, name=name),))))
 
     assert expected == (gate.replies()[0].tool_calls[0].name, gate.clear)
+
+
+def test_what_was_heard_is_not_forgotten_when_it_is_cut() -> None:
+    """The provider bills all that it said, also what a cut takes out of the reply."""
+    gate = Gate(reach=Reach(behind=1, ahead=1, waits=True))
+    fed(gate, [text("Hi"), call(0), finish()])
+    heard = gate.heard()
+
+    gate.cut()
+
+    assert ((("tool_calls", 1),), heard) == (tuple((r.finish_reason, len(r.tool_calls)) for r in heard), gate.heard())
+    assert ("", ()) == (gate.replies()[0].finish_reason, gate.replies()[0].tool_calls)
 
 
 def test_what_is_not_clear_waits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -296,6 +297,9 @@ def test_numbers_of_calls(pieces: list[tuple[Any, str, str]], expected: list[int
     assert 0 == numbers.place(1, None, "a", "f")
 
 
+TWO = {"completion_tokens": 2}
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -303,13 +307,23 @@ def test_numbers_of_calls(pieces: list[tuple[Any, str, str]], expected: list[int
         pytest.param("many", None, id="no object"),
         pytest.param({}, None, id="no counts"),
         pytest.param({"prompt_tokens": 3, "completion_tokens": 0}, Usage(input_tokens=3), id="explicit zero"),
-        pytest.param({"completion_tokens": 2}, Usage(output_tokens=2), id="one count"),
-        pytest.param({"prompt_tokens": -3, "completion_tokens": 2.0}, Usage(output_tokens=2), id="negative, float"),
-        pytest.param({"prompt_tokens": "12", "completion_tokens": "x"}, Usage(input_tokens=12), id="strings"),
-        pytest.param({"prompt_tokens": "9" * 5000}, Usage(input_tokens=100_000_000), id="5000 digits"),
-        pytest.param({"prompt_tokens": 10**30}, Usage(input_tokens=100_000_000), id="huge"),
-        pytest.param({"prompt_tokens": float("nan")}, Usage(), id="not a number"),
-        pytest.param({"prompt_tokens": True, "completion_tokens": [2]}, Usage(), id="wrong types"),
+        pytest.param({"prompt_tokens": 0, "completion_tokens": 0}, Usage(doubt="zero"), id="explicit zeros"),
+        pytest.param({"completion_tokens": 2}, Usage(output_tokens=2, doubt="missing"), id="one count"),
+        pytest.param({**TWO, "prompt_tokens": None}, Usage(output_tokens=2, doubt="missing"), id="null"),
+        pytest.param({**TWO, "prompt_tokens": -3}, Usage(output_tokens=2, doubt="negative"), id="negative"),
+        pytest.param({**TWO, "prompt_tokens": -1e99}, Usage(output_tokens=2, doubt="negative"), id="negative float"),
+        pytest.param({**TWO, "prompt_tokens": "12"}, Usage(input_tokens=12, output_tokens=2), id="string"),
+        pytest.param({**TWO, "prompt_tokens": "x"}, Usage(output_tokens=2, doubt="no_number"), id="no number"),
+        pytest.param({**TWO, "prompt_tokens": "9" * 5000}, Usage(output_tokens=2, doubt="huge"), id="5000 digits"),
+        pytest.param({**TWO, "prompt_tokens": 10**30}, Usage(output_tokens=2, doubt="huge"), id="huge"),
+        pytest.param({**TWO, "prompt_tokens": math.inf}, Usage(output_tokens=2, doubt="huge"), id="endless"),
+        pytest.param({**TWO, "prompt_tokens": math.nan}, Usage(output_tokens=2, doubt="no_number"), id="NaN"),
+        pytest.param(
+            {"prompt_tokens": 3, "completion_tokens": True}, Usage(input_tokens=3, doubt="no_number"), id="bool"
+        ),
+        pytest.param(
+            {"prompt_tokens": 3, "completion_tokens": [2]}, Usage(input_tokens=3, doubt="no_number"), id="list"
+        ),
         pytest.param(
             {
                 "prompt_tokens": 10,
@@ -345,24 +359,31 @@ def test_numbers_of_calls(pieces: list[tuple[Any, str, str]], expected: list[int
             id="reasoning counted beside the completion",
         ),
         pytest.param(
-            {"prompt_tokens": 10, "prompt_cache_hit_tokens": 4},
-            Usage(input_tokens=10, cache_read_tokens=4),
+            {**TWO, "prompt_tokens": 10, "prompt_cache_hit_tokens": 4},
+            Usage(input_tokens=10, output_tokens=2, cache_read_tokens=4),
             id="DeepSeek",
         ),
         pytest.param(
-            {"prompt_tokens": 10, "cached_tokens": 4}, Usage(input_tokens=10, cache_read_tokens=4), id="Moonshot"
+            {**TWO, "prompt_tokens": 10, "cached_tokens": 4},
+            Usage(input_tokens=10, output_tokens=2, cache_read_tokens=4),
+            id="Moonshot",
         ),
-        pytest.param({"prompt_tokens": 3, "prompt_tokens_details": None}, Usage(input_tokens=3), id="details null"),
+        pytest.param(
+            {**TWO, "prompt_tokens": 2.0, "prompt_tokens_details": None},
+            Usage(input_tokens=2, output_tokens=2),
+            id="details null",
+        ),
     ],
 )
 def test_usage(said: Any, expected: Usage | None) -> None:
-    """Usage is read in each vendor's spelling, and every count is within bounds."""
+    """Usage is read in each vendor's spelling; a count that cannot be one is none, and why is told."""
     assert expected == openai_json.usage({"usage": said})
 
 
 def test_usage_of_groq_streams() -> None:
     """Groq reports the usage of a stream in a field of its own."""
-    assert Usage(input_tokens=3) == openai_json.usage({"x_groq": {"usage": {"prompt_tokens": 3}}})
+    used = {"prompt_tokens": 3, "completion_tokens": 2}
+    assert Usage(input_tokens=3, output_tokens=2) == openai_json.usage({"x_groq": {"usage": used}})
     assert openai_json.usage({"x_groq": "?"}) is None
 
 

@@ -19,6 +19,7 @@ from proxy.accounting.budgets import (
     window_key,
     zone_named,
 )
+from proxy.accounting.chat_tokens import asked_tokens, said_tokens
 from proxy.accounting.money import NANOUSD_PER_USD, format_usd, parse_usd
 from proxy.accounting.prices import PriceTable
 from proxy.accounting.rates import Price
@@ -36,6 +37,7 @@ __all__ = [
     "TokenCounter",
     "Window",
     "admits",
+    "asked_tokens",
     "encoding_of",
     "estimate",
     "format_usd",
@@ -44,6 +46,7 @@ __all__ = [
     "period_at",
     "price_table",
     "remaining",
+    "said_tokens",
     "token_counter",
     "upper_bound",
     "window_key",

@@ -11,15 +11,14 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import tiktoken
 from tiktoken.model import MODEL_PREFIX_TO_ENCODING, MODEL_TO_ENCODING
 
-from proxy.accounting.bounds import MESSAGE_TOKENS, NAME_TOKENS, REPLY_TOKENS, estimate, upper_bound
+from proxy.accounting.bounds import estimate, upper_bound
 from proxy.errors import ConfigError
-from proxy.terms import Message
 
 DEFAULT_ENCODING = "o200k_base"
 """For models that tiktoken does not know: newer OpenAI models, and a fair guess for everybody else's."""
@@ -116,15 +115,6 @@ class TokenCounter:
             known = self._memo.put(key, self._count(encoder.encode_ordinary, text))
         return known
 
-    def count_messages(self, messages: Sequence[Message], encoding: str = DEFAULT_ENCODING) -> TokenCount:
-        """Count a chat history by OpenAI's formula; exact for text alone, since how a provider writes tool calls
-        and media into the prompt is not published."""
-        counts = [self.count(text, encoding) for message in messages for text in _texts(message)]
-        named = sum(1 for message in messages if message.name)
-        fixed = REPLY_TOKENS + MESSAGE_TOKENS * len(messages) + NAME_TOKENS * named
-        plain = not any(message.tool_calls or message.media for message in messages)
-        return TokenCount(fixed + sum(c.tokens for c in counts), plain and all(c.exact for c in counts))
-
     def _count(self, encode: Callable[[str], list[int]], text: str) -> TokenCount:
         head, tail = text[: self._max_chars], text[self._max_chars :]
         tokens, exact = upper_bound(tail), not tail
@@ -157,13 +147,6 @@ def _pieces(text: str, limit: int) -> Iterator[tuple[str, bool]]:
         yield text[start:stop], bool(cuts)
         start = stop
     yield text[start:], True
-
-
-def _texts(message: Message) -> Iterator[str]:
-    yield from filter(None, (message.role, message.text, message.name))
-    for call in message.tool_calls:
-        yield call.name
-        yield call.arguments
 
 
 def _digest(encoding: str, text: str) -> bytes:

@@ -221,7 +221,8 @@ def _attempt(attempt: Attempt) -> str:
     if attempt.error == "not_sent":
         return f"{attempt.number}. {target}: not sent"
     how = f"{attempt.state}{f' ({attempt.error})' if attempt.error else ''}"
-    tokens = f"{usage.input_tokens} + {usage.output_tokens} tokens, counted by {usage.source}"
+    doubt = f", in doubt: {usage.doubt}" if usage.doubt else ""
+    tokens = f"{usage.input_tokens} + {usage.output_tokens} tokens, counted by {usage.source}{doubt}"
     price = f" at {attempt.cost.price}" if attempt.cost.price else ""
     return f"{attempt.number}. {target}: {how}; {tokens}; {_usd(attempt.cost)}{price}"
 

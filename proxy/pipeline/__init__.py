@@ -11,6 +11,7 @@ from contextlib import aclosing
 
 from proxy.errors import Denied, HandrailError, UpstreamError
 from proxy.pipeline import answer, endings, entry
+from proxy.pipeline.books import CUT
 from proxy.pipeline.house import House
 from proxy.pipeline.walk import Part, Walk
 from proxy.ports import Client, UpstreamReply
@@ -89,7 +90,7 @@ async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
         # Whatever breaks after the provider's own end marker takes nothing from the reply.
         end = End() if walk.ended else _fault(error)
     except Denied:
-        end = End()  # Policy has cut it: the provider has not failed.
+        end = CUT
         raise
     finally:
         walk.books.close(end, walk.usage, passage.gate.heard)

@@ -73,8 +73,8 @@ def passes(walk: Walk, passage: Passage, deltas: Sequence[Delta]) -> Iterator[Pa
     if deltas and not walk.draft.ttft_ms:
         walk.draft.ttft_ms = walk.house.clock.monotonic_ms() - walk.draft.began
     for delta in deltas:
-        # No call has no tokens at all: who says so has not counted, and the call is not free.
-        if delta.usage is not None and delta.usage.input_tokens + delta.usage.output_tokens:
+        # Some providers say zero until they know.
+        if delta.usage is not None and not (walk.usage and delta.usage.doubt):
             walk.usage = delta.usage
         if delta.model:
             walk.draft.model_served = delta.model

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from proxy import accounting, recording
@@ -46,6 +45,10 @@ DEAR_TIERS = ("priority", "fast")
 """What a client can ask for that costs more. Of what costs less nobody knows beforehand whether it will be granted."""
 FREE = Cost(nanousd=0)
 UNBILLED = Usage(source=UsageSource.NONE)
+CUT = End()
+"""Policy has ended the reply: the provider has not failed."""
+UNSEEN_TOKENS = 8
+"""What a provider goes on to write of a choice after a reply is cut, before it notices: some tenths of a second."""
 ONE_CALL = "request"
 """The scope of a limit on the call itself: compared with its ceiling, no counter is kept."""
 
@@ -224,7 +227,7 @@ class Books:
     def close(self, end: End | Fault, usage: Usage | None, replies: Callable[[], Sequence[Reply]]) -> None:
         """Write into the newest attempt how it ended and what it cost; without usage that is told from the replies."""
         draft, attempt = self._draft, self._draft.attempts[-1]
-        usage = usage or self._estimate(end, replies())
+        usage = self._used(end, usage, replies)
         price = self.price(attempt.target)
         cost = FREE if usage is UNBILLED else price.cost(usage) if price else Cost(nanousd=None)
         status, error = (200, "") if isinstance(end, End) else (end.status, end.code)
@@ -250,15 +253,26 @@ class Books:
             house.retries.went_well(target.provider, retry=bool(before and before[-1].error))
         house.health.note(target.alias, well, house.clock.monotonic_ms())
 
-    def _estimate(self, end: End | Fault, replies: Sequence[Reply]) -> Usage:
-        # A call that may have reached the provider is never taken to be free.
-        if isinstance(end, Fault) and end.code in NOT_BILLED:
+    def _used(self, end: End | Fault, usage: Usage | None, heard: Callable[[], Sequence[Reply]]) -> Usage:
+        """Return what an attempt used: what its provider says of a whole reply, zero included, else no less than what
+        was seen. A call that may have reached the provider is never taken to be free."""
+        if usage is UNBILLED or (isinstance(end, Fault) and end.code in NOT_BILLED):
             return UNBILLED
-        count = self._house.estimator.count
-        sent, exact = count("\n".join(_asked(self.request)))
-        got, exact_too = count("\n".join(_said(replies))) if replies else (0, True)
+        whole = isinstance(end, End) and end is not CUT
+        if usage and whole and usage.doubt in ("", "zero"):
+            return usage
+        replies = heard()
+        finished = sum(1 for reply in replies if reply.finish_reason)
+        going_on = 0 if whole else max(self.request.choices, len(replies)) - finished
+        if usage and not going_on and not usage.doubt:
+            return usage
+        return _at_least(usage, self._estimate(replies, going_on), going_on)
+
+    def _estimate(self, replies: Sequence[Reply], going_on: int) -> Usage:
+        sent, exact = accounting.asked_tokens(self.request, self._house.estimator.count)
+        got, exact_too = accounting.said_tokens(replies, self._house.estimator.count)
         source = UsageSource.TOKENIZER if exact and exact_too else UsageSource.BYTES
-        return Usage(input_tokens=sent, output_tokens=got, source=source)
+        return Usage(input_tokens=sent, output_tokens=got + UNSEEN_TOKENS * going_on, source=source)
 
     # --- after ------------------------------------------------------------------------------------------------------
 
@@ -270,16 +284,14 @@ class Books:
             self._house.open_holds.discard(settlement.reservation_id)
 
 
-def _asked(request: Request) -> Iterator[str]:
-    for message in request.messages:
-        yield message.text
-        yield from (call.arguments for call in message.tool_calls)
-    for offer in ("tools", "functions", "response_format"):
-        if offer in request.body:
-            yield msgspec.json.encode(request.body[offer]).decode()
-
-
-def _said(replies: Iterable[Reply]) -> Iterator[str]:
-    for reply in replies:
-        yield from (reply.text, reply.reasoning, reply.refusal)
-        yield from (call.arguments for call in reply.tool_calls)
+def _at_least(said: Usage | None, counted: Usage, going_on: int) -> Usage:
+    """Return what a provider said, its counts of nothing replaced by our own; of a cut reply no less than was seen."""
+    if not said:
+        return counted
+    sent, got = said.input_tokens or counted.input_tokens, said.output_tokens or counted.output_tokens
+    return replace(
+        said,
+        input_tokens=sent,
+        output_tokens=max(got, counted.output_tokens) if going_on else got,
+        source=UsageSource.PARTIAL,
+    )

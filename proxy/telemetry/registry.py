@@ -57,6 +57,13 @@ METRICS: Final[dict[str, Metric]] = {
         _counter("attempts_total", "Calls to providers, by how they ended.", "target", "provider", "state", "error"),
         _counter("fallback_total", "Attempts that were followed by another target's.", "target", "error"),
         _counter("tokens_total", "Tokens; input includes cached, output includes reasoning.", "kind", "target"),
+        _counter(
+            "usage_total",
+            "Attempts, by who counted their tokens and what is wrong with that.",
+            "target",
+            "source",
+            "doubt",
+        ),
         _counter("cost_usd_total", "Cost of all attempts whose price is known.", "target"),
         _counter("cost_unknown_total", "Attempts whose price is not known.", "target"),
         _histogram("request_duration_seconds", "From the request read to the reply ended.", WHOLE_CALL, "stream"),

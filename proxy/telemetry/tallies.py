@@ -154,6 +154,7 @@ class Tallies:
         ):
             if tokens:
                 self.count("handrail_tokens_total", (kind, target), tokens)
+        self.count("handrail_usage_total", (target, usage.source, usage.doubt))
         if attempt.cost.nanousd is None:
             self.count("handrail_cost_unknown_total", (target,))
         else:

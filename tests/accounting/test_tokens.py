@@ -13,11 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.accounting import DEFAULT_ENCODING, TokenCounter, encoding_of, estimate, token_counter, upper_bound
-from proxy.accounting.bounds import MESSAGE_TOKENS, NAME_TOKENS, REPLY_TOKENS
 from proxy.accounting.tokens import VOCABULARIES, count_piece
 from proxy.errors import ConfigError
 from proxy.ports import Estimator
-from proxy.terms import Message, ToolCall
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = st.text(st.characters(codec=None) | st.sampled_from(" \n\r\t'/a1A\x00.")) | st.text(" \n/ax'S", max_size=200)
@@ -198,49 +196,6 @@ def test_the_shipped_door_counts_and_is_an_estimator() -> None:
 
     assert (1, True) == counter.count("hello", "cl100k_base")
     assert (2, False) == port.count("hello")
-
-
-def test_messages_are_counted_by_openais_formula(counter: TokenCounter) -> None:
-    """The cookbook's example of six messages is 129 tokens for gpt-3.5 and gpt-4, 124 for gpt-4o."""
-    messages = [
-        Message(
-            role="system",
-            text="You are a helpful, pattern-following assistant that translates corporate jargon into plain English.",
-        ),
-        Message(role="system", name="example_user", text="New synergies will help drive top-line growth."),
-        Message(role="system", name="example_assistant", text="Things working well together will increase revenue."),
-        Message(
-            role="system",
-            name="example_user",
-            text="Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage.",
-        ),
-        Message(
-            role="system",
-            name="example_assistant",
-            text="Let's talk later when we're less busy about how to do better.",
-        ),
-        Message(
-            role="user",
-            text="This late pivot means we don't have time to boil the ocean for the client deliverable.",
-        ),
-    ]
-
-    assert (129, True) == counter.count_messages(messages, "cl100k_base")
-    assert (124, True) == counter.count_messages(messages, "o200k_base")
-
-
-def test_tool_calls_and_media_make_a_history_inexact(counter: TokenCounter) -> None:
-    """How tool calls and images are written into a prompt is not published, so the count does not say exact."""
-    call = ToolCall(id="c", name="refund", arguments="{}")
-    one = counter.count("assistant").tokens + counter.count("refund").tokens + counter.count("{}").tokens
-
-    assert (REPLY_TOKENS + MESSAGE_TOKENS + one, False) == counter.count_messages(
-        [Message(role="assistant", tool_calls=(call,))]
-    )
-    assert not counter.count_messages([Message(role="user", text="see", media=("image_url",))]).exact
-    words = sum(counter.count(word).tokens for word in ("user", "see", "bo"))
-    named = counter.count_messages([Message(role="user", text="see", name="bo")])
-    assert (REPLY_TOKENS + MESSAGE_TOKENS + NAME_TOKENS + words, True) == named
 
 
 @pytest.mark.parametrize(

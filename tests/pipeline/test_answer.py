@@ -34,7 +34,7 @@ async def test_a_stream_without_usage_is_estimated() -> None:
     await walked.call(STREAM)
 
     usage = check_books(walked, State.COMPLETE, [State.COMPLETE]).attempts[0].usage
-    assert (1, 2, UsageSource.BYTES) == (usage.input_tokens, usage.output_tokens, usage.source)
+    assert (8, 2, UsageSource.BYTES) == (usage.input_tokens, usage.output_tokens, usage.source)
 
 
 async def test_a_fault_of_the_provider_in_the_stream_keeps_its_words() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.accounting import ENDLESS
-from proxy.terms import Head, State, UsageSource
-from tests.fakes import Script
+from proxy.accounting import ENDLESS, asked_tokens
+from proxy.pipeline.books import UNSEEN_TOKENS
+from proxy.terms import Head, RawRequest, State, UsageSource
+from proxy.wire.chat import decode
+from tests.fakes import ByteEstimator, Script
+from tests.pipeline.calls import HEAD, HELLO, STOP, STREAM, USAGE, event
 from tests.walking import CONFIG, Walked, compiled
 
 ASK: dict[str, Any] = {"model": "large", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 100}
@@ -191,17 +195,95 @@ async def test_an_estimate_counts_all_that_was_sent() -> None:
     assert 2000 < house.seen[0].attempts[0].usage.input_tokens < 2100
 
 
-async def test_a_usage_of_nothing_is_not_believed() -> None:
-    """A provider that counts no token at all has not counted: its call is estimated, not free."""
-    silent = REPLY.replace(b'"prompt_tokens":10', b'"prompt_tokens":0').replace(
-        b'"completion_tokens":5', b'"completion_tokens":0'
-    )
-    house = Walked(Script(chunks=(silent,)))
+def using(**usage: object) -> Script:
+    """Script a whole reply of one word with this usage."""
+    return Script(chunks=(REPLY.partition(b'"usage"')[0] + b'"usage":' + json.dumps(usage).encode() + b"}",))
+
+
+RAW = RawRequest(method="POST", path="/v1/chat/completions", headers={}, body=json.dumps(ASK).encode(), peer="")
+COUNTED = asked_tokens(decode(RAW), ByteEstimator().count)[0]
+"""What the request comes to without a provider's word."""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "expected"),
+    [
+        pytest.param(10, 5, (10, 5, UsageSource.PROVIDER, ""), id="as it should be"),
+        pytest.param(0, 0, (0, 0, UsageSource.PROVIDER, "zero"), id="explicit zeros"),
+        pytest.param(0, 5, (0, 5, UsageSource.PROVIDER, ""), id="an explicit zero"),
+        pytest.param(-9, 5, (COUNTED, 5, UsageSource.PARTIAL, "negative"), id="negative input"),
+        pytest.param(10, -9, (10, 1, UsageSource.PARTIAL, "negative"), id="negative output"),
+        pytest.param(10**12, 5, (COUNTED, 5, UsageSource.PARTIAL, "huge"), id="huge input"),
+        pytest.param(10, 10**12, (10, 1, UsageSource.PARTIAL, "huge"), id="huge output"),
+        pytest.param("ten", 5, (COUNTED, 5, UsageSource.PARTIAL, "no_number"), id="a word"),
+        pytest.param("10", "5", (10, 5, UsageSource.PROVIDER, ""), id="digits"),
+        pytest.param(None, 5, (COUNTED, 5, UsageSource.PARTIAL, "missing"), id="null"),
+    ],
+)
+async def test_what_a_provider_says_of_its_usage(
+    prompt: object, completion: object, expected: tuple[int, int, UsageSource, str]
+) -> None:
+    """A whole reply's usage is believed, zero included; a count that cannot be one is replaced, on record."""
+    house = Walked(using(prompt_tokens=prompt, completion_tokens=completion))
 
     await house.call(ASK)
 
-    assert UsageSource.BYTES is house.seen[0].attempts[0].usage.source
-    assert 0 < (house.seen[0].cost.nanousd or 0)
+    (attempt,) = house.seen[0].attempts
+    used = attempt.usage
+    assert expected == (used.input_tokens, used.output_tokens, used.source, used.doubt)
+    assert (attempt.cost.nanousd, attempt.cost.estimated) == (
+        2000 * used.input_tokens + 10_000 * used.output_tokens,
+        used.source is not UsageSource.PROVIDER,
+    )
+
+
+def so_far(sent: int, got: int) -> bytes:
+    """Make an event in which a provider says what was used so far."""
+    tree = {"choices": [], "usage": {"prompt_tokens": sent, "completion_tokens": got}}
+    return b"data: " + json.dumps(tree).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        pytest.param((), (COUNTED, UNSEEN_TOKENS, UsageSource.BYTES), id="nothing seen"),
+        pytest.param((HELLO,), (COUNTED, 2 + UNSEEN_TOKENS, UsageSource.BYTES), id="a word"),
+        pytest.param((HELLO, STOP), (COUNTED, 2, UsageSource.BYTES), id="no usage yet, but finished"),
+        pytest.param((HELLO, so_far(9, 20)), (9, 20, UsageSource.PARTIAL), id="the provider has seen more"),
+        pytest.param((so_far(9, 1), HELLO), (9, 2 + UNSEEN_TOKENS, UsageSource.PARTIAL), id="we have seen more"),
+        pytest.param(
+            (so_far(0, 0), HELLO), (COUNTED, 2 + UNSEEN_TOKENS, UsageSource.PARTIAL), id="zero until it knows"
+        ),
+        pytest.param((HELLO, STOP, USAGE), (10, 5, UsageSource.PROVIDER), id="cut after its usage"),
+        pytest.param(
+            (so_far(0, 0), HELLO, STOP, USAGE, so_far(0, 0)), (10, 5, UsageSource.PROVIDER), id="zero after it"
+        ),
+    ],
+)
+async def test_a_cut_reply_is_billed_by_what_was_seen(
+    chunks: tuple[bytes, ...], expected: tuple[int, int, UsageSource]
+) -> None:
+    """Of a reply that breaks off the provider's word counts as far as it goes, and never less than what was seen."""
+    house = Walked(Script(headers=HEAD, chunks=chunks, fail="stream_cut", retryable=False))
+
+    await house.call(STREAM)
+
+    used = house.seen[0].attempts[0].usage
+    assert expected == (used.input_tokens, used.output_tokens, used.source)
+
+
+async def test_what_policy_cuts_is_billed_by_what_was_seen(tmp_path: Path) -> None:
+    """A reply that a rule ends is not whole: the provider goes on for a moment after the connection is closed."""
+    rules = "  rules: [{id: r, phase: chunk, when: 'chunk.text.contains(\"Hello\")', action: deny, message: No.}]\n"
+    policy = POLICY.replace("  spend: [SPEND]\n", rules)
+    snapshot = await asyncio.to_thread(compiled, CONFIG, policy, tmp_path)
+    house = Walked(Script(headers=HEAD, chunks=(event("Hello " * 50), event("x"), STOP, USAGE)), snapshot=snapshot)
+
+    await house.call(STREAM)
+
+    used = house.seen[0].attempts[0].usage
+    assert (State.DENIED, UsageSource.BYTES) == (house.seen[0].state, used.source)
+    assert 75 + UNSEEN_TOKENS <= used.output_tokens
 
 
 UNKNOWN = """

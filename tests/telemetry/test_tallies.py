@@ -72,6 +72,7 @@ def test_a_call_is_counted_once_in_every_respect() -> None:
             "handrail_tokens_total{kind=cache_read,target=smart}": 512,
             "handrail_tokens_total{kind=reasoning,target=smart}": 64,
             "handrail_cost_usd_total{target=smart}": 0.531,
+            "handrail_usage_total{doubt=,source=provider,target=smart}": 1,
         },
         exchange(),
     )
