@@ -712,6 +712,17 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     cap_nanousd: int
     message: str = ""
     on_deny: OnDeny = OnDeny.ERROR
+    fit: Fit | None = None
+    """None: a call that has no room is refused."""
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a call that a limit has no room for as it was asked."""
+
+    least_tokens: int = 0
+    """It is sent if there is room for so many tokens of output, and limited to what there is; 0: for all or nothing."""
+    wait_s: int = 0
+    """How long it waits for others to give back what they hold."""
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
@@ -872,6 +883,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     state: State = State.DISPATCHED
     held_nanousd: int = 0
+    shortened: int = 0
+    """The output tokens that spend limits had room for, where that was less than was asked for."""
     usage: Usage = Usage(source=UsageSource.NONE)
     cost: Cost = Cost(nanousd=None)
     status: int = 0

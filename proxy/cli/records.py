@@ -223,6 +223,7 @@ def _attempt(attempt: Attempt) -> str:
     how = f"{attempt.state}{f' ({attempt.error})' if attempt.error else ''}"
     doubt = f", in doubt: {usage.doubt}" if usage.doubt else ""
     tokens = f"{usage.input_tokens} + {usage.output_tokens} tokens, counted by {usage.source}{doubt}"
+    tokens += f", {attempt.shortened} of output at most by spend limits" if attempt.shortened else ""
     price = f" at {attempt.cost.price}" if attempt.cost.price else ""
     return f"{attempt.number}. {target}: {how}; {tokens}; {_usd(attempt.cost)}{price}"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from proxy import accounting, recording
 from proxy.errors import BudgetExceeded, Denied, NoRoute
+from proxy.pipeline.fitting import ONE_CALL, Fitting
 from proxy.pipeline.house import House
 from proxy.policy import PolicySet
 from proxy.snapshot import Price, Snapshot
@@ -49,8 +51,6 @@ CUT = End()
 """Policy has ended the reply: the provider has not failed."""
 UNSEEN_TOKENS = 8
 """What a provider goes on to write of a choice after a reply is cut, before it notices: some tenths of a second."""
-ONE_CALL = "request"
-"""The scope of a limit on the call itself: compared with its ceiling, no counter is kept."""
 
 
 class Books:
@@ -153,24 +153,38 @@ class Books:
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
-    async def reserve(self, target: Target, call: UpstreamCall) -> None:
-        """Hold money under every limit and write DISPATCHED; return only when a crash can lose neither."""
-        draft, limits = self._draft, self.limits
-        held, number = self._to_hold(target), len(draft.attempts) + 1
-        pairs = [*self.counters(), *((limit.scope, limit.window) for limit in limits if limit.scope != ONE_CALL)]
+    async def reserve(self, target: Target) -> None:
+        """Hold money under every limit; `shortened` says for how many output tokens, where a limit made them fewer."""
+        draft, number = self._draft, len(self._draft.attempts) + 1
         attempt = Attempt(
             number=number,
             reservation_id=f"{draft.id}:{number}",
             target=target,
             started_ms=self._house.clock.wall_ms(),
-            held_nanousd=held,
-            counters=tuple(dict.fromkeys(pairs)),
+            held_nanousd=self._to_hold(target),
+            # Until DISPATCHED is written this attempt has cost nothing and counts nowhere.
+            state=State.FAULT,
+            cost=FREE,
+            error="not_sent",
         )
-        # Until DISPATCHED is written this attempt has cost nothing and counts nowhere.
-        draft.attempts.append(replace(attempt, state=State.FAULT, counters=(), cost=FREE, error="not_sent"))
+        draft.attempts.append(attempt)
         self._house.open_holds.add(attempt.reservation_id)
-        if limits:
-            await self._hold(attempt, limits)
+        if self.limits:
+            draft.attempts[-1] = await self._held(attempt)
+
+    @property
+    def shortened(self) -> int:
+        """Return the output tokens that the newest attempt may have, where limits left it fewer than it asked for."""
+        return self._draft.attempts[-1].shortened
+
+    async def dispatch(self, call: UpstreamCall) -> None:
+        """Write the newest attempt as DISPATCHED; return only when a crash can lose neither it nor its hold."""
+        draft, limits = self._draft, self.limits
+        pairs = [*self.counters(), *((limit.scope, limit.window) for limit in limits if limit.scope != ONE_CALL)]
+        counters = tuple(dict.fromkeys(pairs))
+        attempt = replace(
+            draft.attempts[-1], state=State.DISPATCHED, counters=counters, cost=Cost(nanousd=None), error=""
+        )
         draft.sent_digest = draft.input_digest if call.body is self.request.raw else recording.digest(call.body)
         record = draft.exchange(self._house.clock.monotonic_ms())
         sent = (*draft.attempts[:-1], attempt)
@@ -179,35 +193,41 @@ class Books:
 
     def _to_hold(self, target: Target) -> int:
         """Return what must be held; raise NoRoute where a call may cost more than anybody can tell."""
-        name = f"{target.provider}/{target.model}"
         if self.price(target) is None and (self.limits or self._snapshot.unknown_price == "deny"):
+            name = f"{target.provider}/{target.model}"
             raise NoRoute(f"No price is known for {name}: set `prices` or `unknown_price`.", code="price_unknown")
         if not self.limits:
             return 0
-        most = self.quote(target).max_nanousd
-        if most is None:
-            raise NoRoute(f"What this call may cost at {name} has no bound: set its `context`.", code="cost_unbounded")
-        return most
+        return self._ceiling(target, self.most_output(target))
 
-    async def _hold(self, attempt: Attempt, limits: Sequence[Limit]) -> None:
-        counted = tuple(limit for limit in limits if limit.scope != ONE_CALL)
+    def _ceiling(self, target: Target, tokens: int) -> int:
+        """Return the most that the call can cost with so many output tokens; raise NoRoute where that has no bound."""
+        price, bound = self.price(target), self._input_bound or target.context
+        ceiling = price.ceiling(bound, tokens, self.request.choices) if price and bound else None
+        if ceiling is None:
+            name = f"{target.provider}/{target.model}"
+            raise NoRoute(f"What this call may cost at {name} has no bound: set its `context`.", code="cost_unbounded")
+        return ceiling
+
+    async def _held(self, attempt: Attempt) -> Attempt:
+        most = self.most_output(attempt.target)
         reservation = Reservation(
             id=attempt.reservation_id,
             amount_nanousd=attempt.held_nanousd,
-            limits=counted,
+            limits=self.limits,
             expires_ms=attempt.started_ms + int(self._snapshot.limits.lease_s * 1000),
         )
+        ceiling = partial(self._ceiling, attempt.target)
         try:
-            for limit in limits:
-                if limit.scope == ONE_CALL and attempt.held_nanousd > limit.cap_nanousd:
-                    raise BudgetExceeded(limit.message or "This call would cost more than it may.", rule=limit.rule)
-            if counted:
-                await self._house.budgets.reserve(reservation, attempt.started_ms)
+            tokens = await Fitting(self._house, self.limits, ceiling, most, reservation).hold(attempt.started_ms)
         except BudgetExceeded as error:
             self._draft.attempts.pop()
             self._house.open_holds.discard(attempt.reservation_id)
-            self._refused(next(limit for limit in limits if limit.rule == error.rule), error)
+            self._refused(next(limit for limit in self.limits if limit.rule == error.rule), error)
             raise
+        if tokens == most:
+            return attempt
+        return replace(attempt, held_nanousd=ceiling(tokens), shortened=tokens)
 
     def _refused(self, limit: Limit, error: BudgetExceeded) -> None:
         decision = Decision(

@@ -220,7 +220,10 @@ def targets(walk: Walk) -> Iterator[Target]:
 
 
 def bounded(walk: Walk, target: Target) -> Request:
-    """Return the request with an output limit where spend limits apply: what has no bound cannot be held for."""
+    """Return the request with an output limit where spend limits apply: what has no bound cannot be held for, and what
+    they have no room for must not be billed."""
+    if walk.books.shortened:
+        return walk.dialect.with_settings(walk.request, {"max_tokens": walk.books.shortened})
     if walk.request.max_output_tokens is not None or not walk.books.limits:
         return walk.request
     return walk.dialect.with_max_output(walk.request, walk.books.most_output(target))

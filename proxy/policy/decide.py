@@ -271,6 +271,7 @@ class PolicySet:
                         cap_nanousd=rule.cap_nanousd or 0,
                         message=rule.message,
                         on_deny=rule.on_deny,
+                        fit=rule.fit,
                     )
 
 

@@ -18,6 +18,7 @@ from proxy.documents import Path, Text
 from proxy.terms import (
     Approval,
     Escalation,
+    Fit,
     How,
     Json,
     Level,
@@ -113,6 +114,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What it lowers the agent to (phase post)."""
     cap_nanousd: int | None = None
     """Of a spend limit: what the budget store lets through, counted under `scope` and `window`."""
+    fit: Fit | None = None
     scope: str = ""
     window: str = ""
     timezone: str = ""

@@ -56,6 +56,21 @@ async def test_a_limit_on_one_call_is_held_against_its_ceiling(limit: str, expec
     assert all(not scope.startswith("request") for attempt in exchange.attempts for scope, _ in attempt.counters)
 
 
+async def test_a_call_is_sent_as_short_as_it_was_held_for(tmp_path: Path) -> None:
+    """Where a limit has room for a part of the reply, the provider is told to stop there, and no more is held."""
+    spend = "{id: day, scope: agent, window: day, limitUSD: 0.0005, fit: {leastTokens: 1}}"
+    house = await walked(tmp_path, spend, Script(chunks=(REPLY,)))
+
+    outcome = await house.call(ASK)
+
+    [attempt] = house.seen[0].attempts
+    [sent] = house.upstream.sent
+    assert 200 == status(outcome.head)
+    assert 0 < attempt.shortened < 100
+    assert attempt.shortened == json.loads(sent.body)["max_completion_tokens"]
+    assert 490_000 < attempt.held_nanousd <= 500_000
+
+
 async def test_what_was_held_is_given_back(tmp_path: Path) -> None:
     """After the call the counters hold what it cost, and nothing stays reserved."""
     house = await walked(tmp_path, "{id: c, scope: conversation, limitUSD: 1}", Script(chunks=(REPLY,)))

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxy.documents import Path
-from proxy.policy.lowering import Lowering
+from proxy.policy.lowering import Lowering, seconds
 from proxy.policy.rule import NANO, Lowered, nanousd
-from proxy.terms import Mode, Phase, Verdict
+from proxy.terms import Fit, Mode, Phase, Verdict
 
 TOTALS = {
     ("request", ""): "spend.request",
@@ -30,7 +30,7 @@ def lower(policy: Lowering, entry: Mapping[str, Any], at: Path) -> Iterator[Lowe
         policy.wrong((*at, "softUSD"), "`softUSD` must be below `limitUSD`")
     if ("softUSD" in entry) != ("onSoft" in entry):
         policy.wrong(at, "`softUSD` and `onSoft` come together")
-    for key in ("message", "onDeny"):
+    for key in ("message", "onDeny", "fit"):
         if "limitUSD" not in entry and key in entry:
             policy.wrong((*at, key), f"`{key}` changes nothing without `limitUSD`")
     if limit is not None:
@@ -75,11 +75,23 @@ def _limit(policy: Lowering, entry: Mapping[str, Any], at: Path, scope: str, win
             scope=scope,
             window=window,
             timezone=entry.get("timezone", "UTC"),
+            fit=_fit(policy, entry, at, scope),
             **common,
         )
+    if "fit" in entry:
+        policy.wrong((*at, "fit"), "`fit` changes nothing in mode shadow")
     total = _total(policy, entry, at, scope, window, "a limit in mode shadow")
     most = "spend.request.max_usd" if scope == "request" else f"{total}.usd + spend.request.max_usd"
     return policy.lowered({**entry, **denial}, at, at, when=f"{most} > {limit / NANO!r}", **common)
+
+
+def _fit(policy: Lowering, entry: Mapping[str, Any], at: Path, scope: str) -> Fit | None:
+    if "fit" not in entry:
+        return None
+    fit = entry["fit"]
+    if scope == "request" and "wait" in fit:
+        policy.wrong((*at, "fit", "wait"), "`wait` changes nothing here: no other call holds what one call may cost")
+    return Fit(least_tokens=fit.get("leastTokens", 0), wait_s=seconds(fit.get("wait", "0s")))
 
 
 def _soft(policy: Lowering, entry: Mapping[str, Any], at: Path, scope: str, window: str, soft: int) -> Lowered:

@@ -48,6 +48,7 @@ class SharedBudgets:
         self._purse.hold(reservation)
         try:
             if full := await self._full(reservation):
+                self._purse.refused(reservation.id)
                 raise exceeded(full)
             uncapped = tuple(replace(limit, cap_nanousd=_NO_CAP) for limit in reservation.limits)
             await self._books.reserve(replace(reservation, limits=uncapped), at_ms)

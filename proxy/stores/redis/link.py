@@ -87,6 +87,9 @@ class Link:
                 reply = error
             except (OSError, RedisError) as error:
                 raise self._lose(str(error)) from error
+            if self._lost:
+                # It comes too late: whoever waited has been told that there is none.
+                raise self._lost
             waiter = self._waiting.popleft()
             if waiter.done():
                 continue

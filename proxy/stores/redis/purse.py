@@ -86,6 +86,11 @@ class Purse:
         for counter in counters:
             self._give(counter, spent - held.get(counter, 0))
 
+    def refused(self, hold_id: str) -> None:
+        """Forget a hold that the ledger did not take: its name may be asked for again, for less or later, and must not
+        be told as ended then."""
+        self._holds.pop(hold_id, None)
+
     def extend(self, hold_ids: Iterable[str], until_ms: int) -> None:
         """Extend leases."""
         for hold_id in hold_ids:

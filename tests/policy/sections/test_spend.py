@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.terms import OnDeny, Phase, Verdict
+from proxy.terms import Fit, OnDeny, Phase, Verdict
 from tests.policy.written import entry, lowered, only, problems
 
 REQUEST, DENY = Phase.REQUEST, Verdict.DENY
@@ -75,6 +75,13 @@ def test_each_section_lowers_to_rules(spec: str, rules: list[tuple[Any, ...]]) -
         pytest.param(
             entry("spend", key="caller.tenant", window="month", limitUSD=1), "when", "caller.tenant", id="key"
         ),
+        pytest.param(entry("spend", scope="conversation", limitUSD=1), "fit", None, id="all or nothing"),
+        pytest.param(
+            entry("spend", scope="conversation", limitUSD=1, fit={"leastTokens": 9, "wait": "2m"}),
+            "fit",
+            Fit(least_tokens=9, wait_s=120),
+            id="fit",
+        ),
     ],
 )
 def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> None:
@@ -106,6 +113,21 @@ def test_each_key_changes_its_rule(spec: str, field: str, expected: object) -> N
             entry("spend", scope="request", softUSD=1, onSoft="annotate", message="x", onDeny="error"),
             ["`message` changes nothing without `limitUSD`", "`onDeny` changes nothing without `limitUSD`"],
             id="a text without a denial",
+        ),
+        pytest.param(
+            entry("spend", scope="request", softUSD=1, onSoft="annotate", fit={"leastTokens": 1}),
+            ["`fit` changes nothing without `limitUSD`"],
+            id="nothing to fit under",
+        ),
+        pytest.param(
+            entry("spend", scope="request", limitUSD=1, fit={"wait": "1s"}),
+            ["`wait` changes nothing here: no other call holds what one call may cost"],
+            id="one call waits for nobody",
+        ),
+        pytest.param(
+            "  mode: shadow\n" + entry("spend", scope="request", limitUSD=1, fit={"leastTokens": 1}),
+            ["`fit` changes nothing in mode shadow"],
+            id="nothing is held in shadow",
         ),
         pytest.param(
             entry("spend", scope="request", window="day", limitUSD=1),

@@ -58,6 +58,19 @@ async def test_replicas_share_a_limit(own_server: RedisServer, tmp_path: Path) -
         assert [Totals(nanousd=20, reserved_nanousd=80, tokens=7, calls=1)] == await first.totals([DAY])
 
 
+async def test_a_refused_hold_may_be_asked_for_again(own_server: RedisServer, tmp_path: Path) -> None:
+    """It is held under the same name then, until it is settled: its refusal ends nothing."""
+    async with (
+        replica(own_server.url, tmp_path / "a", on_outage="closed") as first,
+        replica(own_server.url, tmp_path / "b", on_outage="closed") as second,
+    ):
+        assert not await granted(first, "ex_1", 101)
+        assert await granted(first, "ex_1", 60)
+        await first.recover(0)
+
+        assert not await granted(second, "ex_2", 41)
+
+
 async def test_ledgers_are_apart(own_server: RedisServer, tmp_path: Path) -> None:
     """Replicas of different ledgers on one server share nothing."""
     async with (

@@ -100,6 +100,21 @@ async def test_a_frozen_server_is_away_in_time(own_server: RedisServer) -> None:
         assert [Away] * 3 == [type(outcome) for outcome in outcomes]
 
 
+async def test_a_reply_that_comes_too_late_ends_the_body(own_server: RedisServer) -> None:
+    """It is nobody's any more: the link ends as lost, not with a fault of its own."""
+
+    async def late() -> None:
+        async with open_link(own_server.url, "", 0.05) as link:
+            own_server.freeze()
+            with pytest.raises(Away):
+                await link.command("ECHO", "late")
+            own_server.thaw()
+            await asyncio.sleep(WAIT_S)
+
+    with pytest.raises(Away, match="no reply within 50 ms"):
+        await late()
+
+
 async def test_the_end_of_a_server_ends_the_body(own_server: RedisServer) -> None:
     """A link that nobody uses notices as well."""
 
