@@ -105,6 +105,8 @@ PROVEN_ELSEWHERE = {
     "state.path": "tests/app/test_starting.py::test_state_path",
     "state.keep_days": "tests/app/test_upkeep.py::test_old_records_are_deleted",
     "state.keep_facts_days": "tests/app/test_upkeep.py::test_old_records_are_deleted",
+    "state.customer_key_file": "tests/app/test_files.py::test_handrails_that_share_a_key_know_a_customer_as_the_same",
+    "state.content_key_file": "tests/app/test_files.py::test_content_is_sealed_where_a_key_is_named",
     **dict.fromkeys(
         ("handoff.url", "handoff.secret_file", "handoff.timeout_s"),
         "tests/app/test_starting.py::test_a_packet_reaches_the_webhook",
