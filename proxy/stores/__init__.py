@@ -11,6 +11,7 @@ A reservation that is booked is EXPIRED from the beginning: it counts until some
 from __future__ import annotations
 
 import enum
+import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
@@ -151,6 +152,14 @@ def exceeded(limit: Limit) -> BudgetExceeded:
 def pairs(limits: Sequence[Limit]) -> tuple[Pair, ...]:
     """Return the counters to hold under, each once even when several limits share it."""
     return tuple(dict.fromkeys((limit.scope, limit.window) for limit in limits))
+
+
+def spellings(text: str) -> frozenset[bytes]:
+    """Return how a text can stand in a record: as it is, in JSON, and in JSON that is a text in JSON."""
+    forms = {text}
+    for _ in range(2):
+        forms |= {json.dumps(form, ensure_ascii=ascii_only)[1:-1] for form in forms for ascii_only in (False, True)}
+    return frozenset(form.encode("utf-8", "surrogatepass") for form in forms)
 
 
 def exchange_id(reservation_id: str) -> str:

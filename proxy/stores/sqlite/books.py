@@ -24,7 +24,8 @@ from proxy.stores import (
     recovered,
 )
 from proxy.stores.sqlite.contents import UNSEALED, Contents
-from proxy.terms import Exchange, Kept, Reservation, Settlement, Totals
+from proxy.stores.sqlite.tables import PURGE
+from proxy.terms import Exchange, Kept, Reservation, Settlement, Table, Totals
 
 Operation: TypeAlias = Callable[[], object]
 """Writes when called inside a batch; returns its result, or the HandrailError that refuses it unwritten."""
@@ -62,11 +63,7 @@ _DEAD = "SELECT body FROM dispatched WHERE expires_ms < ? LIMIT ?"
 _BODY = "SELECT body FROM dispatched WHERE exchange_id = ?1 UNION ALL SELECT body FROM exchanges WHERE id = ?1"
 _BOOKED = "SELECT cost_nanousd FROM attempts WHERE reservation_id = ?"
 
-# The newest row stays, so that no sequence number is ever given twice.
-_PURGE = """DELETE FROM exchanges WHERE seq IN (SELECT seq FROM exchanges WHERE started_ms < ?
-    AND seq < (SELECT max(seq) FROM exchanges) ORDER BY started_ms LIMIT ?)"""
 _KEEP = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)"
-_FORGET_FACTS = "DELETE FROM facts WHERE exchange_id IN (SELECT exchange_id FROM facts WHERE at_ms < ? LIMIT ?)"
 _PURGE_COUNTERS = "DELETE FROM counters WHERE at_ms < ? AND reserved_nanousd = 0"
 
 _SLICE = 100
@@ -200,14 +197,14 @@ class Books:
 
     def purge(self, before_ms: int) -> int:
         """Delete some old exchanges, or when there are none left, old counters; return how many exchanges."""
-        deleted = self._execute(_PURGE, (before_ms, _SLICE)).rowcount
+        deleted = self._execute(PURGE[Table.EXCHANGES], (before_ms, _SLICE)).rowcount
         if not deleted:
             self._execute(_PURGE_COUNTERS, (before_ms - LONGEST_WINDOW_MS,))
         return deleted
 
     def forget(self, before_ms: int) -> int:
         """Delete some of what was kept of old calls; return of how many."""
-        return self._execute(_FORGET_FACTS, (before_ms, _SLICE)).rowcount
+        return self._execute(PURGE[Table.FACTS], (before_ms, _SLICE)).rowcount
 
     def holds(self) -> dict[str, Hold]:
         """Return what is held for open attempts."""

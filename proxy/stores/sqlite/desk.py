@@ -9,11 +9,12 @@ import msgspec
 from proxy.conversation import together
 from proxy.stores import WAITING, decided, standing, used
 from proxy.stores.sqlite.contents import UNSEALED, Contents
-from proxy.terms import Handoff, Held, HeldState, Session
+from proxy.stores.sqlite.tables import PURGE
+from proxy.terms import Handoff, Held, HeldState, Session, Table
 
 _STATE = "SELECT body FROM sessions WHERE session_id = ?"
 _SAVE = """INSERT INTO sessions VALUES (?, ?, ?)
-    ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms), body = excluded.body"""
+    ON CONFLICT DO UPDATE SET at_ms = max(at_ms + 1, excluded.at_ms), body = excluded.body"""
 
 _NEWEST = "SELECT id, body FROM held WHERE key = ? ORDER BY seq DESC LIMIT 1"
 _HELD = "SELECT id, body FROM held WHERE id = ?"
@@ -23,18 +24,12 @@ _CHANGE = "UPDATE held SET state = ?, body = ? WHERE id = ?"
 
 _OPEN = "SELECT id, body FROM handoffs WHERE session_id = ? AND closed_ms IS NULL"
 _HANDOFF = "SELECT id, body FROM handoffs WHERE id = ?"
-_HAND_OVER = "INSERT INTO handoffs (id, session_id, due_ms, body) VALUES (?, ?, ?, ?)"
+_HAND_OVER = "INSERT INTO handoffs (id, session_id, at_ms, due_ms, body) VALUES (?1, ?2, ?3, ?3, ?4)"
 _CLOSE = "UPDATE handoffs SET closed_ms = ?, body = ? WHERE id = ?"
 _DELIVERED = "UPDATE handoffs SET due_ms = NULL, delivered_ms = ? WHERE id = ? AND due_ms IS NOT NULL"
 _POSTPONE = "UPDATE handoffs SET due_ms = ?, error = ?, tries = tries + 1 WHERE id = ? AND due_ms IS NOT NULL"
 
-_PURGES = (
-    "DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM sessions WHERE at_ms < ? LIMIT ?)",
-    "DELETE FROM held WHERE seq IN (SELECT seq FROM held WHERE expires_ms < ? LIMIT ?)",
-    "DELETE FROM handoffs WHERE seq IN (SELECT seq FROM handoffs WHERE closed_ms < ? LIMIT ?)",
-    """DELETE FROM links WHERE (customer, session_id) IN
-        (SELECT customer, session_id FROM links WHERE last_ms < ? - 3600000 LIMIT ?)""",
-)
+_PURGES = tuple(PURGE[table] for table in (Table.SESSIONS, Table.HELD, Table.HANDOFFS, Table.LINKS))
 
 _SLICE = 100
 """Rows of a table that house-keeping touches in one batch: it shares the loop with calls."""

@@ -13,8 +13,19 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from proxy.errors import ConfigError, Overloaded
+
+
+def _outbox(kind: str, key: str, *events: str) -> tuple[str, ...]:
+    """Return what puts each written row of a table into the outbox, in the transaction that writes it."""
+    return tuple(
+        f"""CREATE TRIGGER {kind}_{event[:6].lower()} AFTER {event} ON {kind} WHEN EXISTS (SELECT 1 FROM shelves) BEGIN
+            INSERT OR REPLACE INTO outbox (kind, id) VALUES ('{kind}', NEW.{key}); END"""
+        for event in events
+    )
+
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -99,6 +110,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX handoffs_by_session ON handoffs (session_id)",
         "CREATE INDEX marks_by_session ON marks (session_id)",
     ),
+    (
+        # The tiers that rows are shipped to, and up to which `seq` of the outbox each of them has everything.
+        "CREATE TABLE shelves (name TEXT NOT NULL PRIMARY KEY, shipped INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        # Names of rows that some shelf has not got as they are now. Numbers are never given twice: a shelf's would
+        # else be past rows that were written later.
+        """CREATE TABLE outbox (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, id TEXT NOT NULL, UNIQUE (kind, id)) STRICT""",
+        # When a packet was written: bodies may be sealed.
+        "ALTER TABLE handoffs ADD COLUMN at_ms INTEGER NOT NULL DEFAULT 0",
+        "UPDATE handoffs SET at_ms = json_extract(body, '$.at_ms') WHERE json_valid(body)",
+        # Triggers, so that nothing is written that is not shipped, whoever writes it; without shelves they do nothing.
+        *_outbox("exchanges", "id", "INSERT"),
+        *_outbox("facts", "exchange_id", "INSERT"),
+        *_outbox("sessions", "session_id", "INSERT", "UPDATE OF body"),
+        *_outbox("held", "id", "INSERT", "UPDATE OF body"),
+        *_outbox("handoffs", "id", "INSERT", "UPDATE OF body"),
+        *_outbox("links", "customer || ':' || NEW.session_id", "INSERT", "UPDATE"),
+    ),
 )
 """Statements that bring a file from version `i` to `i + 1`; append only, since files of every version exist."""
 
@@ -124,6 +153,26 @@ def connect(path: str) -> sqlite3.Connection:
     except sqlite3.Error as error:
         connection.close()
         raise _unusable(path, error) from error
+    except ConfigError:
+        connection.close()
+        raise
+    return connection
+
+
+def reopen(path: str, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    """Open a file that is there, beside whoever serves from it; raise ConfigError when it is not ours to read."""
+    try:
+        connection = sqlite3.connect(
+            f"{Path(path).absolute().as_uri()}?mode={mode}", uri=True, timeout=_OPEN_S, isolation_level=None
+        )
+    except sqlite3.Error as error:
+        raise _unreadable(path, error) from error
+    try:
+        if check_version(connection, path) < len(MIGRATIONS):
+            raise ConfigError([f"{path}: holds no records of this version of Handrail; start it once on this file"])
+    except sqlite3.Error as error:
+        connection.close()
+        raise _unreadable(path, error) from error
     except ConfigError:
         connection.close()
         raise
@@ -258,6 +307,10 @@ def _log_mode(connection: sqlite3.Connection) -> object:
 
 def _unusable(path: str, error: Exception) -> ConfigError:
     return ConfigError([f"{path}: cannot be used as the record store: {error}"])
+
+
+def _unreadable(path: str, error: Exception) -> ConfigError:
+    return ConfigError([f"{path}: cannot be read: {error}"])
 
 
 def _primary(error: Exception) -> int:

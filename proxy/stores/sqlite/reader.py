@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from proxy.errors import ConfigError
 from proxy.sealing import PLAIN, Seal
 from proxy.stores.sqlite.contents import Contents
-from proxy.stores.sqlite.file import MIGRATIONS, check_version
+from proxy.stores.sqlite.file import reopen
 from proxy.terms import Exchange, Kept, Totals
 
 _TAIL = "SELECT seq, body FROM exchanges ORDER BY seq DESC LIMIT ?"
@@ -38,19 +35,7 @@ class Reader:
     def __init__(self, path: str, seal: Seal = PLAIN) -> None:
         """Open the file, content with `seal`; raise ConfigError when there is none or it is not ours."""
         self._contents = Contents(seal)
-        try:
-            self._connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
-        except sqlite3.Error as error:
-            raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-        try:
-            if check_version(self._connection, path) < len(MIGRATIONS):
-                raise ConfigError([f"{path}: holds no records of this version of Handrail; start it once on this file"])
-        except sqlite3.Error as error:
-            self.close()
-            raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-        except ConfigError:
-            self.close()
-            raise
+        self._connection = reopen(path, "ro")
 
     def __enter__(self) -> Self:
         return self

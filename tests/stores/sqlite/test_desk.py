@@ -132,7 +132,7 @@ def test_a_state_of_another_version_is_read(path: str) -> None:
 def test_no_statement_reads_a_table_whole(path: str, query: str) -> None:
     """Every row that is looked for is found by an index, however many there are."""
     with closing(connect(path)) as connection:
-        values = [None] * (1 if "?1" in query else query.count("?"))
+        values = [None] * (1 + ("?2" in query) if "?1" in query else query.count("?"))
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
 
         assert plan

@@ -1,0 +1,201 @@
+"""Owns the file as a tier: what is in it of some conversations, what is too old, and how either leaves it for good.
+
+Every operation opens the file anew, on a thread, beside whoever serves from it. `search` reads its bytes as well: it is
+for processes that do not serve, since closing a file drops every lock that a process has on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from proxy.errors import Overloaded
+from proxy.stores import OPEN, spellings
+from proxy.stores.sqlite.file import overloaded, reopen
+from proxy.stores.sqlite.tables import OLD, PURGE, SHAPES, delete, row, select
+from proxy.terms import Row, Selection, Table
+
+T = TypeVar("T")
+
+_PAGE = 500
+_SLICE = 1000
+"""Rows deleted in one transaction: those who serve wait for it."""
+_PIECE = 1 << 22
+_PATIENCE_MS = 30_000
+"""How long an operation waits for others: purging for those who write, erasing for those who read as well."""
+
+_CUSTOMERS = "SELECT session_id FROM links WHERE customer IN (SELECT value FROM json_each(?))"
+_ROWS = {
+    table: select(
+        table,
+        f"""{shape.among} AND ({shape.at_ms}, {shape.id}) > (?2, ?3)
+            ORDER BY {shape.at_ms}, {shape.id} LIMIT {_PAGE}""",
+    )
+    for table, shape in SHAPES.items()
+}
+_COUNT = {table: f"SELECT count(*) FROM {table} r WHERE {old}" for table, old in OLD.items()}
+_ERASE = {table: delete(table, shape.among) for table, shape in SHAPES.items()}
+# Whoever remembers the highest number of a record would miss one that gets it again: the newest that is left takes it.
+_RENUMBER = "UPDATE exchanges SET seq = ?1 WHERE seq = (SELECT max(seq) FROM exchanges) AND seq < ?1"
+_UNSHIPPED = {
+    table: f"""DELETE FROM outbox WHERE kind = '{table}'
+        AND id IN (SELECT {shape.id} FROM {table} r WHERE {shape.among})"""
+    for table, shape in SHAPES.items()
+}
+_NAMES = "(SELECT value FROM json_each(?1))"
+_SCOPES = "(SELECT 'conversation:' || value FROM json_each(?1))"
+_CLOSED = ", ".join(f"'{entry}'" for entry in OPEN)
+_TRACES = (
+    f"DELETE FROM stands WHERE session_id IN {_NAMES}",
+    f"DELETE FROM marks WHERE session_id IN {_NAMES}",
+    f"DELETE FROM dispatched WHERE json_extract(body, '$.session.id') IN {_NAMES}",
+    f"DELETE FROM counters WHERE reserved_nanousd = 0 AND scope IN {_SCOPES}",
+    f"""DELETE FROM attempts WHERE entry NOT IN ({_CLOSED}) AND EXISTS (
+        SELECT 1 FROM json_each(held_under) WHERE json_extract(value, '$[0]') IN {_SCOPES})""",
+)
+"""What else names a conversation. Money that is held for a call under way stays until that is settled."""
+
+
+class LocalTier:
+    """The tier that every record is written to first."""
+
+    name = "local"
+
+    def __init__(self, path: str, patience_ms: int = _PATIENCE_MS) -> None:
+        self._path = path
+        self._patience_ms = patience_ms
+
+    async def rows(self, which: Selection) -> AsyncIterator[Row]:
+        """Yield the rows that are selected, table by table, oldest first."""
+        sessions = await self._do(partial(_sessions, which))
+        for table in SHAPES:
+            last: tuple[int, str] = (-1, "")
+            while page := await self._do(partial(_page, table, sessions, last)):
+                for found in page:
+                    yield found
+                last = page[-1].at_ms, page[-1].id
+
+    async def purge(self, table: Table, before_ms: int, *, dry_run: bool) -> int:
+        """Delete the rows of what was over earlier, or with `dry_run` none; return how many they are.
+
+        What still waits, for a human or for a shelf, is not over.
+        """
+        if dry_run:
+            return await self._do(partial(_count, table, before_ms))
+        total = 0
+        while deleted := await self._do(partial(_purge, table, before_ms)):
+            total += deleted
+        return total
+
+    async def erase(self, which: Selection) -> Mapping[Table, int]:
+        """Delete the rows that are selected and whatever else names their conversations, in the file and in its log;
+        return how many rows there were of each table. Raise Overloaded when that cannot be done now."""
+        return await self._do(partial(_erase, which))
+
+    async def search(self, needles: Collection[str]) -> Mapping[str, int]:
+        """Return in how many rows and places of its files each needle still occurs."""
+        in_rows = await self._do(partial(_in_rows, needles))
+        in_files = await asyncio.to_thread(_in_files, self._path, needles)
+        return {needle: in_rows[needle] + in_files[needle] for needle in needles}
+
+    async def _do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        def run() -> T:
+            with closing(reopen(self._path, "rw")) as connection:
+                connection.execute(f"PRAGMA busy_timeout={self._patience_ms}")
+                connection.execute("PRAGMA synchronous=OFF")
+                connection.execute("PRAGMA secure_delete=ON")
+                return operation(connection)
+
+        try:
+            return await asyncio.to_thread(run)
+        except sqlite3.Error as error:
+            raise overloaded(error) from error
+
+
+def _sessions(which: Selection, connection: sqlite3.Connection) -> str:
+    """Return the conversations that are selected, as a JSON array."""
+    of_customers = connection.execute(_CUSTOMERS, (json.dumps([*which.customers]),))
+    return json.dumps(sorted(which.sessions.union(name for (name,) in of_customers)))
+
+
+def _page(table: Table, sessions: str, last: tuple[int, str], connection: sqlite3.Connection) -> list[Row]:
+    return [row(table, columns) for columns in connection.execute(_ROWS[table], (sessions, *last))]
+
+
+def _count(table: Table, before_ms: int, connection: sqlite3.Connection) -> int:
+    count: int = connection.execute(_COUNT[table], (before_ms,)).fetchone()[0]
+    return count
+
+
+def _purge(table: Table, before_ms: int, connection: sqlite3.Connection) -> int:
+    return connection.execute(PURGE[table], (before_ms, _SLICE)).rowcount
+
+
+def _erase(which: Selection, connection: sqlite3.Connection) -> Mapping[Table, int]:
+    sessions = _sessions(which, connection)
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        highest = connection.execute("SELECT max(seq) FROM exchanges").fetchone()
+        counts = {table: _erase_rows(table, sessions, connection) for table in SHAPES}
+        connection.execute(_RENUMBER, highest)
+        for statement in _TRACES:
+            connection.execute(statement, (sessions,))
+    # Where rows were moved between pages, copies of them stay in the gaps: only a new file has none.
+    connection.execute("VACUUM")
+    _empty_log(connection)
+    return counts
+
+
+def _erase_rows(table: Table, sessions: str, connection: sqlite3.Connection) -> int:
+    connection.execute(_UNSHIPPED[table], (sessions,))
+    return connection.execute(_ERASE[table], (sessions,)).rowcount
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        raise Overloaded(
+            "The rows are deleted, but the file is being read: copies of them are still in its log. Try again.",
+            code="store_busy",
+        )
+
+
+def _in_rows(needles: Collection[str], connection: sqlite3.Connection) -> dict[str, int]:
+    found = dict.fromkeys(needles, 0)
+    for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+        for needle in needles:
+            found[needle] += _matching(table, columns, needle, connection)
+    return found
+
+
+def _matching(table: str, columns: list[str], needle: str, connection: sqlite3.Connection) -> int:
+    forms = sorted(spellings(needle))
+    tests = [f'instr(CAST("{name}" AS BLOB), ?{n})' for name in columns for n, _ in enumerate(forms, 1)]
+    count: int = connection.execute(f"SELECT count(*) FROM {table} WHERE {' OR '.join(tests)}", forms).fetchone()[0]
+    return count
+
+
+def _in_files(path: str, needles: Collection[str]) -> dict[str, int]:
+    forms = {needle: spellings(needle) for needle in needles}
+    found = dict.fromkeys(needles, 0)
+    for file in (Path(path), Path(f"{path}-wal")):
+        for before, piece in _pieces(file) if file.exists() else ():
+            for needle in needles:
+                # With as much of the piece before as one that stands across both has there, and no more.
+                found[needle] += sum((before[-len(form) :][1:] + piece).count(form) for form in forms[needle])
+    return found
+
+
+def _pieces(file: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Yield a file in pieces, each with the one before it."""
+    with file.open("rb") as opened:
+        before = b""
+        while piece := opened.read(_PIECE):
+            yield before, piece
+            before = piece
