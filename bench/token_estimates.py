@@ -45,7 +45,7 @@ def compared(asked: bytes, said: dict[str, Any], usage: Usage, count: Any) -> It
     if any(message.media for message in request.messages):
         return
     kind = "with tools" if request.tools else "with a schema" if request.structured else "words alone"
-    yield f"request, {kind}", asked_tokens(request, count)[0], usage.input_tokens
+    yield f"request, {kind}", asked_tokens(request, request.model, count)[0], usage.input_tokens
     gate = Gate()
     gate.feed(Delta(frame=b"", choices=openai_json.messages(said)))
     replies = gate.heard()

@@ -25,14 +25,16 @@ PARALLEL_TOKENS = 14
 """What frames each of several (10 to 14)."""
 TOOLS_TOKENS = 10
 """What frames all declarations of tools (1 to 10)."""
+NEWER_TOOLS_TOKENS = {"gpt-5": 80}
+"""What models whose names begin so are told besides where there are tools (75 to 87)."""
 MEDIA_TOKENS = 765
 """What a part that is no text is taken for: a picture of 1024 x 1024 in detail (OpenAI's images and vision page)."""
 DEEPEST = 8
 """How deep declarations are written out."""
 
 
-def asked_tokens(request: Request, count: Count) -> tuple[int, bool]:
-    """Return what a request comes to."""
+def asked_tokens(request: Request, model: str, count: Count) -> tuple[int, bool]:
+    """Return what a request comes to at a model."""
     messages = request.messages
     fixed = REPLY_TOKENS + sum(MESSAGE_TOKENS + (NAME_TOKENS if message.name else 0) for message in messages)
     texts = [text for message in messages for text in (message.role, message.text, message.name) if text]
@@ -40,7 +42,8 @@ def asked_tokens(request: Request, count: Count) -> tuple[int, bool]:
     called, exact_too = _counted((part for message in messages for part in _calls(message.tool_calls)), count)
     offered, sure = _counted(_offers(request.body), count)
     frames = sum(_frames(len(message.tool_calls)) for message in messages)
-    frames += TOOLS_TOKENS if request.tools else 0
+    if request.tools:
+        frames += TOOLS_TOKENS + sum(more for name, more in NEWER_TOOLS_TOKENS.items() if model.startswith(name))
     media = sum(len(message.media) for message in messages)
     return fixed + told + called + frames + offered + MEDIA_TOKENS * media, exact and exact_too and sure and not media
 

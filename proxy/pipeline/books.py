@@ -289,7 +289,9 @@ class Books:
         return _at_least(usage, self._estimate(replies, going_on), going_on)
 
     def _estimate(self, replies: Sequence[Reply], going_on: int) -> Usage:
-        sent, exact = accounting.asked_tokens(self.request, self._house.estimator.count)
+        sent, exact = accounting.asked_tokens(
+            self.request, self._draft.attempts[-1].target.model, self._house.estimator.count
+        )
         got, exact_too = accounting.said_tokens(replies, self._house.estimator.count)
         source = UsageSource.TOKENIZER if exact and exact_too else UsageSource.BYTES
         return Usage(input_tokens=sent, output_tokens=got + UNSEEN_TOKENS * going_on, source=source)

@@ -10,7 +10,14 @@ import pytest
 
 from proxy.accounting import TokenCounter, asked_tokens, said_tokens, token_counter
 from proxy.accounting.bounds import MESSAGE_TOKENS, REPLY_TOKENS
-from proxy.accounting.chat_tokens import CALL_TOKENS, DEEPEST, MEDIA_TOKENS, PARALLEL_TOKENS, TOOLS_TOKENS
+from proxy.accounting.chat_tokens import (
+    CALL_TOKENS,
+    DEEPEST,
+    MEDIA_TOKENS,
+    NEWER_TOOLS_TOKENS,
+    PARALLEL_TOKENS,
+    TOOLS_TOKENS,
+)
 from proxy.terms import Message, Reply, Request, ToolCall, ToolSpec
 
 ONE = ToolCall(id="c", name="refund", arguments="{}")
@@ -65,7 +72,7 @@ def test_messages_are_counted_by_openais_formula(counter: TokenCounter) -> None:
     counts: list[Callable[[str], tuple[int, bool]]] = [
         partial(counter.count, encoding=name) for name in ("cl100k_base", "o200k_base")
     ]
-    assert [(129, True), (124, True)] == [asked_tokens(ask(*messages), count) for count in counts]
+    assert [(129, True), (124, True)] == [asked_tokens(ask(*messages), "m", count) for count in counts]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +85,7 @@ def test_messages_are_counted_by_openais_formula(counter: TokenCounter) -> None:
 )
 def test_calls_and_pictures_have_frames(message: Message, expected: int) -> None:
     """What is not text of a message counts as well; of a picture nobody knows exactly."""
-    assert (USER + expected, not message.media) == asked_tokens(ask(message), words)
+    assert (USER + expected, not message.media) == asked_tokens(ask(message), "m", words)
 
 
 def schema(**parameters: Any) -> dict[str, Any]:
@@ -132,7 +139,7 @@ def test_tools_are_counted_as_declarations(body: dict[str, Any]) -> None:
         seen.append(text)
         return 100, False
 
-    assert (REPLY_TOKENS + TOOLS_TOKENS + 100, False) == asked_tokens(ask(**body), count)
+    assert (REPLY_TOKENS + TOOLS_TOKENS + 100, False) == asked_tokens(ask(**body), "m", count)
     assert [DECLARED] == seen
 
 
@@ -148,14 +155,14 @@ def test_tools_are_counted_as_declarations(body: dict[str, Any]) -> None:
 )
 def test_whatever_is_offered_is_counted(tool: object) -> None:
     """An agent can send any JSON as a tool; counting it never fails."""
-    tokens, _ = asked_tokens(ask(tools=[tool]), words)
+    tokens, _ = asked_tokens(ask(tools=[tool]), "m", words)
 
     assert tokens >= REPLY_TOKENS + TOOLS_TOKENS
 
 
 def test_a_schema_for_the_reply_counts() -> None:
     """The model is shown the format that it is asked for."""
-    assert (REPLY_TOKENS + 1, True) == asked_tokens(ask(response_format={"type": "json_object"}), words)
+    assert (REPLY_TOKENS + 1, True) == asked_tokens(ask(response_format={"type": "json_object"}), "m", words)
 
 
 def test_a_deep_schema_is_written_out_so_far() -> None:
@@ -164,7 +171,7 @@ def test_a_deep_schema_is_written_out_so_far() -> None:
     for _ in range(40):
         deep = {"type": "object", "properties": {"x": deep}}
 
-    tokens, _ = asked_tokens(ask(tools=[{"function": schema(properties={"x": deep})}]), words)
+    tokens, _ = asked_tokens(ask(tools=[{"function": schema(properties={"x": deep})}]), "m", words)
 
     assert tokens < REPLY_TOKENS + TOOLS_TOKENS + 40 + 4 * DEEPEST
 
@@ -181,3 +188,12 @@ def test_a_deep_schema_is_written_out_so_far() -> None:
 def test_replies_are_counted(replies: tuple[Reply, ...], expected: int) -> None:
     """All that a model wrote counts, whether or not the agent gets it."""
     assert (expected, True) == said_tokens(replies, words)
+
+
+def test_newer_models_are_told_more() -> None:
+    """What a model is told besides where there are tools depends on the model."""
+    body = {"tools": [{"function": schema()}]}
+
+    counts = [asked_tokens(ask(**body), model, words)[0] for model in ("gpt-4o", "gpt-5-mini")]
+
+    assert NEWER_TOOLS_TOKENS["gpt-5"] == counts[1] - counts[0]

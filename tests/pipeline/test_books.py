@@ -216,7 +216,7 @@ def using(**usage: object) -> Script:
 
 
 RAW = RawRequest(method="POST", path="/v1/chat/completions", headers={}, body=json.dumps(ASK).encode(), peer="")
-COUNTED = asked_tokens(decode(RAW), ByteEstimator().count)[0]
+COUNTED = asked_tokens(decode(RAW), "large", ByteEstimator().count)[0]
 """What the request comes to without a provider's word."""
 
 
