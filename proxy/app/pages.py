@@ -31,6 +31,7 @@ def status(here: Running) -> dict[str, Json]:
         "candidate": _candidate_status(here.house.snapshot),
         "targets": list[Json](sorted(here.house.snapshot.table.targets)),
         "records_pending": here.store.backlog,
+        "durability": _durability_status(here),
         "open_calls": len(here.house.open_holds),
         "audit": here.audit_log.status() if here.audit_log else None,
         "ledger": _ledger_status(here.shared),
@@ -51,6 +52,12 @@ def _candidate_status(snapshot: Snapshot) -> Json:
 
 def _ledger_status(shared: SharedBudgets | None) -> Json:
     return {"away": shared.trouble, "unheld": shared.unheld} if shared else None
+
+
+def _durability_status(here: Running) -> Json:
+    """Say what is in force since the start, and what has forced it."""
+    forced = here.audit_log and here.audit_log.required
+    return {"state": here.store.durability, "forced_by": "audit.required" if forced else None}
 
 
 def _document_status(document: Document, lock: Lock) -> Json:

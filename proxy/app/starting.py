@@ -104,6 +104,7 @@ async def _start(
                 path=str(state),
                 seal=await asyncio.to_thread(content_seal, loaded),
                 lease_ms=int(limits.lease_s * 1000),
+                durability=settings.durability,
             )
         )
     )

@@ -80,6 +80,8 @@ class StateSection(_Section, frozen=True, kw_only=True):
     """Keys that content is sealed with, newest first; without it content stands as it is."""
     customer_key_file: str = ""
     """With which customers are told from each other; without it `customer.key` beside the records."""
+    durability: Literal["process", "disk"] = "process"
+    """What a call that was sent has on record: after `kill -9`, or also after a power cut; see `Config.durability`."""
 
 
 class CandidateSection(_Section, frozen=True, kw_only=True):
@@ -169,3 +171,8 @@ class Config(_Section, frozen=True, kw_only=True):
     audit: AuditSection | None = None
     telemetry: TelemetrySection = TelemetrySection()
     limits: Limits = Limits()
+
+    @property
+    def durability(self) -> Literal["process", "disk"]:
+        """Return what records survive: a log without which nothing is sent is worth its records no less."""
+        return "disk" if self.audit and self.audit.required else self.state.durability

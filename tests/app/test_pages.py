@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from proxy import app
 from proxy.server import routes
 from tests.app.running import POLICY, ask, get, options, token_of, until
@@ -59,3 +61,21 @@ async def test_rules_are_counted(folder: Path) -> None:
             return bool(rule["matched"] == 1)
 
         assert await until(counted)
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "laid_out"),
+    [
+        pytest.param("", {"state": "process", "forced_by": None}, False, id="default"),
+        pytest.param("state: {durability: disk}\n", {"state": "disk", "forced_by": None}, True, id="asked for"),
+        pytest.param("audit: {required: true}\n", {"state": "disk", "forced_by": "audit.required"}, True, id="forced"),
+    ],
+)
+async def test_what_records_survive(folder: Path, more: str, said: object, laid_out: bool) -> None:
+    """/status says what it is, and what has forced it; under `disk` the log is made ready for syncs."""
+    settings = await asyncio.to_thread(options, folder, more)
+    async with app.running(settings) as here:
+        _, page = await get(f"http://{here.admin_listen}/status", await token_of(here))
+        log = (folder / ".handrail" / "handrail.sqlite-wal").stat().st_size
+
+    assert (said, laid_out) == (page["durability"], log > 1 << 20)

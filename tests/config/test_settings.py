@@ -104,6 +104,7 @@ PROVEN_ELSEWHERE = {
     "kill_switch": "tests/config/test_policies.py::test_what_the_kill_switch_lists_is_stopped",
     "state.path": "tests/app/test_starting.py::test_state_path",
     "state.keep_days": "tests/app/test_upkeep.py::test_old_records_are_deleted",
+    "state.durability": "tests/app/test_pages.py::test_what_records_survive",
     "state.keep_facts_days": "tests/app/test_upkeep.py::test_old_records_are_deleted",
     "state.customer_key_file": "tests/app/test_files.py::test_handrails_that_share_a_key_know_a_customer_as_the_same",
     "state.content_key_file": "tests/app/test_files.py::test_content_is_sealed_where_a_key_is_named",

@@ -43,7 +43,7 @@ CATCH_ALL = {
     "proxy/pipeline/scanning.py": "a guard is a plug-in: the rule's onError answers whatever it raises",
     "proxy/pipeline/searching.py": "the same, where a guard or a pattern searches piece by piece",
     "proxy/policy/search.py": "the same, where a text is searched in one go",
-    "proxy/stores/sqlite/store.py": "the background writer: nobody above it could keep the queue going",
+    "proxy/stores/sqlite/commits.py": "the background writer: nobody above it could keep the queue going",
     "proxy/telemetry/consumer.py": "the background counter: one exchange it cannot count must not end the rest",
 }
 

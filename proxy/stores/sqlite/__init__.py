@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+from proxy.stores.sqlite.file import Settings
 from proxy.stores.sqlite.reader import Reader
-from proxy.stores.sqlite.store import Settings, SqliteStore, open  # noqa: A004 - the name that a store plug-in exports
+from proxy.stores.sqlite.store import SqliteStore, open  # noqa: A004 - the name that a store plug-in exports
 from proxy.stores.sqlite.tier import LocalTier
 
 __all__ = ["LocalTier", "Reader", "Settings", "SqliteStore", "open"]

@@ -1,21 +1,23 @@
-"""Owns the SQLite file: its schema and migrations, how it is opened, and the thread that checkpoints its log.
+"""Owns the SQLite file: its schema and migrations, and how it is opened.
 
-Durability is that of the process: a commit has been handed to the operating system by `write()` and survives
-`kill -9`. A power cut or a crash of the kernel may lose the newest records, and at worst damage the file.
+Of the durability of the process: a commit has been handed to the operating system by `write()` and survives `kill -9`;
+a power cut or a crash of the kernel may lose the newest records, and at worst damage the file. Of that of the disk:
+what was answered as written is on disk, and the file is whole whenever power is cut.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from proxy.errors import ConfigError, Overloaded
+from proxy.sealing import PLAIN, Seal
 
 
 def _outbox(kind: str, key: str, *events: str) -> tuple[str, ...]:
@@ -132,14 +134,35 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """Statements that bring a file from version `i` to `i + 1`; append only, since files of every version exist."""
 
 _OPEN_S = 5.0
-_LONG_LOG_FRAMES = 8_000
-"""About 32 MB of log."""
-_ROUNDS = 3
-"""Each copies what was written during the one before, so that little is left to wait for."""
 _MINIMUM = (3, 37, 0)
 
 
-def connect(path: str) -> sqlite3.Connection:
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configure the store."""
+
+    path: str
+    seal: Seal = PLAIN
+    """What content is sealed with."""
+    lease_ms: int = 60_000
+    """How long a dispatched attempt without a hold counts as alive between heartbeats."""
+    patience_s: float = 2.0
+    """How long a call waits while another process holds the file."""
+    closing_s: float = 5.0
+    """How long closing waits to write what is queued."""
+    checkpoint_s: float = 1.0
+    """How often the log is moved into the file and synced to disk."""
+    max_pending: int = 10_000
+    """Queued operations at which new calls are refused."""
+    durability: Literal["process", "disk"] = "process"
+    """What an answer survives: the end of the process, or also that of the machine."""
+
+    @property
+    def lasting(self) -> bool:
+        """Say whether power cuts count."""
+        return self.durability == "disk"
+
+
+def connect(path: str, *, lasting: bool = False) -> sqlite3.Connection:
     """Open the file for serving, made or migrated as needed; raise ConfigError saying what is wrong with it."""
     if sqlite3.sqlite_version_info < _MINIMUM:
         raise ConfigError([f"SQLite {'.'.join(map(str, _MINIMUM))} is needed, this is {sqlite3.sqlite_version}"])
@@ -147,12 +170,12 @@ def connect(path: str) -> sqlite3.Connection:
         _create(Path(path))
         connection = sqlite3.connect(path, timeout=_OPEN_S, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     try:
-        _prepare(connection, path)
+        _prepare(connection, path, lasting=lasting)
     except sqlite3.Error as error:
         connection.close()
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     except ConfigError:
         connection.close()
         raise
@@ -225,53 +248,6 @@ _TROUBLES = {
 }
 
 
-class Checkpointer:
-    """A thread that moves the log into the file and syncs it to disk, so that the event loop never waits for a disk."""
-
-    def __init__(self, path: str, every_s: float) -> None:
-        self.error = ""
-        self._path = path
-        self._every_s = every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="store-checkpoint", daemon=True)
-
-    def start(self) -> None:
-        """Start checkpointing."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Checkpoint once more and end."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            self._checkpoint()
-        self._checkpoint()
-
-    def _checkpoint(self) -> None:
-        try:
-            with closing(sqlite3.connect(self._path, timeout=0.01, isolation_level=None)) as connection:
-                _copy_log(connection)
-            self.error = ""
-        except sqlite3.Error as error:
-            self.error = str(error)
-
-
-def _copy_log(connection: sqlite3.Connection) -> None:
-    """Copy without blocking writers; a log grown long starts over, for which writers wait while its end is copied.
-
-    That end is short and is not synced until the next time, so that nobody waits for the disk. The log is overwritten
-    in place, not truncated: pages that it already has are cheaper to write than new ones.
-    """
-    connection.execute("PRAGMA synchronous=NORMAL")
-    for _ in range(_ROUNDS):
-        _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if frames > _LONG_LOG_FRAMES:
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-
-
 def _create(path: Path) -> None:
     """Make the file private before SQLite sees it: its log and index files inherit the mode.
 
@@ -282,10 +258,11 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT, 0o600))
 
 
-def _prepare(connection: sqlite3.Connection, path: str) -> None:
+def _prepare(connection: sqlite3.Connection, path: str, *, lasting: bool) -> None:
     if _log_mode(connection) != "wal":
         raise ConfigError([f"{path}: this file system cannot hold a SQLite write-ahead log; use a local disk"])
-    connection.execute("PRAGMA synchronous=OFF")
+    # Where it is on, a commit syncs nothing but the head of a log that starts over.
+    connection.execute(f"PRAGMA synchronous={'NORMAL' if lasting else 'OFF'}")
     connection.execute("PRAGMA wal_autocheckpoint=0")
     # Zeros are written over what is deleted, which not every build of SQLite does by itself.
     connection.execute("PRAGMA secure_delete=ON")
@@ -305,7 +282,8 @@ def _log_mode(connection: sqlite3.Connection) -> object:
         time.sleep(0.01)
 
 
-def _unusable(path: str, error: Exception) -> ConfigError:
+def unusable(path: str, error: Exception) -> ConfigError:
+    """Say what is wrong with the file."""
     return ConfigError([f"{path}: cannot be used as the record store: {error}"])
 
 

@@ -1,9 +1,8 @@
-"""Owns the proof of proxy/stores/sqlite/file.py: opening, migrating and checkpointing."""
+"""Owns the proof of proxy/stores/sqlite/file.py: opening and migrating."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,6 @@ import pytest
 from proxy.errors import ConfigError, HandrailError
 from proxy.stores.sqlite.file import (
     MIGRATIONS,
-    Checkpointer,
     _prepare,
     connect,
     is_busy,
@@ -155,7 +153,7 @@ def test_what_is_deleted_is_written_over(tmp_path: Path) -> None:
     """Whatever this build of SQLite does by itself."""
     with closing(sqlite3.connect(tmp_path / "handrail.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA secure_delete=OFF")
-        _prepare(connection, "x")
+        _prepare(connection, "x", lasting=False)
 
         assert (1,) == connection.execute("PRAGMA secure_delete").fetchone()
 
@@ -210,47 +208,3 @@ def test_the_caller_is_told_what_ails_the_store(code: int, said: str, name: str)
 def test_trouble_is_told_from_bugs(raised: Exception, trouble: bool, busy: bool) -> None:
     """What the file is at fault for is tried again; what a statement is at fault for is not."""
     assert (trouble, busy) == (is_trouble(raised), is_busy(raised))
-
-
-def test_a_checkpoint_moves_the_log_into_the_file(tmp_path: Path) -> None:
-    """After stop() the file by itself, without its log, holds everything that was committed."""
-    path, copy = tmp_path / "handrail.db", tmp_path / "copy.db"
-    with closing(connect(str(path))) as connection:
-        connection.execute("INSERT INTO dispatched VALUES ('ex_1', 0, '{}')")
-        checkpointer = Checkpointer(str(path), every_s=3600)
-        checkpointer.start()
-        checkpointer.stop()
-        shutil.copy(path, copy)
-
-    with closing(sqlite3.connect(copy)) as connection:
-        assert ([("ex_1",)], "") == (
-            connection.execute("SELECT exchange_id FROM dispatched").fetchall(),
-            checkpointer.error,
-        )
-
-
-def test_a_long_log_starts_over(tmp_path: Path) -> None:
-    """A log of many megabytes is overwritten from its beginning once it has been copied: it stops growing."""
-    path = tmp_path / "handrail.db"
-    with closing(connect(str(path))) as connection:
-        insert = "INSERT INTO dispatched SELECT hex(randomblob(9)), 0, hex(randomblob(1200)) FROM generate_series"
-        rows = "WITH RECURSIVE generate_series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM generate_series LIMIT 9000) "
-        connection.execute(rows + insert)
-        size = path.with_name("handrail.db-wal").stat().st_size
-        checkpointer = Checkpointer(str(path), every_s=3600)
-        checkpointer.start()
-        checkpointer.stop()
-        connection.execute("INSERT INTO dispatched VALUES ('ex_1', 0, '{}')")
-
-        assert size == path.with_name("handrail.db-wal").stat().st_size
-
-
-def test_a_failing_checkpoint_says_so(tmp_path: Path) -> None:
-    """The thread survives a file it cannot copy into, and reports the error."""
-    path = tmp_path / "handrail.db"
-    garbage(path)
-    checkpointer = Checkpointer(str(path), every_s=3600)
-    checkpointer.start()
-    checkpointer.stop()
-
-    assert "file is not a database" == checkpointer.error
