@@ -112,7 +112,7 @@ def invented() -> list[tuple[str, Told]]:
     asked = {"role": "user", "content": "Where is my order A-20117? It should have been here on Monday."}
     text = "I am sorry that it is late. I will look into it at once, and tell you when it will be with you. " * 3
     rules = "\n".join(
-        f"{n}. Answer in {n} sentences, and promise nothing that the shop does not do." for n in range(40)
+        f"{n}. Answer in {n} sentences, and promise nothing that the shop does not do." for n in range(160)
     )
     prompt = {"role": "system", "content": rules}
     words = Told(body={"messages": [prompt, asked]}, reply={"role": "assistant", "content": text})
