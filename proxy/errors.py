@@ -64,6 +64,18 @@ class NotFound(HandrailError):
     status, type, code = 404, "invalid_request_error", "not_found"
 
 
+class Conflict(HandrailError):
+    """A call was made before, and cannot be made again now."""
+
+    status, type, code = 409, "conflict_error", "conflict"
+
+
+class KeyReused(HandrailError):
+    """An Idempotency-Key came with another request than before."""
+
+    status, type, code = 422, "invalid_request_error", "idempotency_key_reused"
+
+
 class TooLarge(HandrailError):
     """The request is larger than the configured limit."""
 

@@ -69,6 +69,7 @@ class Draft:
         self.prices_digest = ""
         self.candidate: list[Decision] = []
         self.candidate_digest = ""
+        self.replay_of = ""
         self.policy_ms = 0.0
         self.guard_ms = 0.0
         self.hold_ms = 0.0
@@ -116,6 +117,7 @@ class Draft:
             parent_span_id=parent,
             candidate=tuple(worded(decision, self.computed) for decision in self.candidate),
             candidate_digest=self.candidate_digest,
+            replay_of=self.replay_of,
             customer=self.customer,
         )
 

@@ -47,6 +47,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a reply is read on for the books after its client has left."""
     max_drains: int = 128
     """How many replies at a time."""
+    replay_bytes: int = 32 * 1024 * 1024
+    """Memory for the answers of calls that bring an Idempotency-Key."""
     grace_s: float = 25.0
     """How long open replies may go on after SIGTERM."""
     lease_s: float = 60.0

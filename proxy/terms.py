@@ -934,6 +934,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """What a candidate would have decided otherwise, by the ids of the decisions that were made."""
     candidate_digest: str = ""
     """Empty: no candidate was asked."""
+    replay_of: str = ""
+    """Id of the call whose answer was said again: nothing was sent and nothing is charged."""
     customer: str = ""
     """Keyed digest of whom the call named as its user, the same on every channel; empty where it named nobody."""
 

@@ -13,6 +13,8 @@ TABLE = {
     "Forbidden": (403, "permission_error", "not_allowed"),
     "Denied": (403, "policy_violation", "denied"),
     "NotFound": (404, "invalid_request_error", "not_found"),
+    "Conflict": (409, "conflict_error", "conflict"),
+    "KeyReused": (422, "invalid_request_error", "idempotency_key_reused"),
     "TooLarge": (413, "invalid_request_error", "request_too_large"),
     "BudgetExceeded": (429, "insufficient_quota", "insufficient_quota"),
     "Overloaded": (503, "server_error", "overloaded"),

@@ -64,6 +64,8 @@ _QUIET = (Verdict.ALLOW, Verdict.RECORD, Verdict.LABEL, Verdict.ANNOTATE, Verdic
 
 def sentence(exchange: Exchange) -> str:
     """Return in plain words what became of a call, why, and what was said."""
+    if exchange.replay_of:
+        return f"This call had been made before: the answer of {exchange.replay_of} was given again."
     told = [_decided(decision) for decision in _heaviest_first(exchange.decisions)]
     ended = _ENDED.get(exchange.state, "")
     if exchange.error:

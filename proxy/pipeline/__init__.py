@@ -25,15 +25,19 @@ async def handle(house: House, raw: RawRequest, client: Client) -> AsyncGenerato
     walk = Walk(house, raw, client)
     try:
         try:
+            if answer := entry.identify(walk):
+                for part in endings.repeat(walk, answer):
+                    yield part
+                return
             await entry.enter(walk)
             await entry.check_results(walk)
             await entry.choose(walk, await walk.check(Phase.REQUEST))
             async with aclosing(relay(walk)) as parts:
                 async for part in parts:
-                    yield part
+                    yield walk.noted(part)
         except HandrailError as error:
             async for part in endings.fail(walk, error):
-                yield part
+                yield walk.noted(part)
         await endings.rehearse(walk)
     finally:
         endings.leave(walk)

@@ -206,6 +206,6 @@ def _completes(walk: Walk, replies: Sequence[Reply]) -> None:
     if replies:
         walk.draft.finish_reason = replies[0].finish_reason
         walk.end = walk.history.extended(replies[0])
-    if not walk.client.gone:
+    if not walk.client.gone or walk.once:  # What is kept may leave later.
         walk.quotas.leave()
     walk.notes.issue((call, walk.quotas.booked(call)) for reply in replies for call in reply.tool_calls)

@@ -11,6 +11,7 @@ from proxy.errors import BudgetExceeded, Denied, HandrailError, UpstreamError
 from proxy.pipeline import entry
 from proxy.pipeline.books import UNBILLED
 from proxy.pipeline.keeping import kept, of_texts, wanted
+from proxy.pipeline.once import Answer
 from proxy.pipeline.passage import ended
 from proxy.pipeline.walk import Part, Walk
 from proxy.terms import (
@@ -33,6 +34,13 @@ def pass_fault(walk: Walk, fault: Fault) -> Iterator[Part]:
     error = UpstreamError(fault.message, status=fault.status, code=fault.code)
     yield walk.head(fault.status, fault.headers)
     yield Delta(frame=fault.body or walk.dialect.error_body(error))
+
+
+def repeat(walk: Walk, answer: Answer) -> Iterator[Part]:
+    """Answer with what was answered before; nobody is asked, and nothing is charged."""
+    walk.draft.ends(State.COMPLETE, answer.head.status)
+    walk.draft.replay_of = answer.exchange_id
+    yield from answer.parts()
 
 
 async def fail(walk: Walk, error: HandrailError) -> AsyncIterator[Part]:
@@ -95,7 +103,9 @@ def leave(walk: Walk) -> None:
     elif not walk.draft.status:
         # Nothing has ended it and the client is still there: Handrail itself gave it up, as at shutdown.
         walk.draft.ends(State.FAULT, 503, "abandoned")
-    exchange = walk.draft.exchange(walk.house.clock.monotonic_ms(), walk.policies.guards)
+    # What is said again was judged before.
+    guards = () if walk.draft.replay_of else walk.policies.guards
+    exchange = walk.draft.exchange(walk.house.clock.monotonic_ms(), guards)
     if walk.entered and walk.asks(Phase.POST):
         last = walk.decide(Phase.POST, replace(walk.facts, outcome=recording.outcome(exchange)))
         if walk.trial and walk.draft.candidate_digest:
@@ -111,6 +121,8 @@ def leave(walk: Walk) -> None:
         walk.house.sessions.stand(walk.history.stand(walk.draft.session, walk.end), walk.draft.at_ms)
     walk.quotas.close()
     walk.books.settle()
+    if walk.once:
+        walk.once.close(walk.draft.id, walk.snapshot.policies.digest, walk.snapshot.limits.replay_bytes)
     walk.house.observe(exchange)
     if walk.entered and walk.policies.records and wanted(checks := _asked(walk)):
         walk.house.records.keep(kept(walk.draft, checks, walk.vault, entry.headers(walk)))

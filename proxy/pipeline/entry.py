@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from proxy import conversation, recording, routing, tracing
 from proxy.errors import Denied, Forbidden
+from proxy.pipeline import once
+from proxy.pipeline.once import Answer
 from proxy.pipeline.scanning import Scanner
 from proxy.pipeline.trial import Trial
 from proxy.pipeline.walk import Walk
@@ -34,13 +36,22 @@ from proxy.terms import (
 )
 
 
-async def enter(walk: Walk) -> None:
-    """Identify, decode, and find the conversation and the policies that apply."""
+def identify(walk: Walk) -> Answer | None:
+    """Find out who calls; return what was answered if the call was made before."""
     raw, draft = walk.raw, walk.draft
     draft.trace = tracing.context(raw.headers.get("traceparent", ""), draft.id)
     draft.prices_digest = walk.snapshot.prices_digest
     draft.policy_digest = walk.policies.digest
-    draft.caller = walk.caller = caller = walk.snapshot.identify(raw, draft.at_ms)
+    draft.caller = walk.caller = walk.snapshot.identify(raw, draft.at_ms)
+    if once.HEADER not in raw.headers:
+        return None
+    walk.once = once.Once(walk.house.answers, walk.caller.principal, raw.headers[once.HEADER])
+    return walk.once.claim(recording.digest(raw.path.encode() + raw.body), draft.policy_digest, draft.at_ms)
+
+
+async def enter(walk: Walk) -> None:
+    """Decode, and find the conversation and the policies that apply."""
+    raw, draft, caller = walk.raw, walk.draft, walk.caller
     walk.request = request = walk.dialect.decode(raw)
     walk.books.take(request)
     draft.stream, draft.model_asked = request.stream, request.model

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from proxy.pipeline.once import Answers
 from proxy.ports import BudgetStore, Clock, Desk, Estimator, Ids, RecordSink, SessionStore, Upstream
 from proxy.routing import Health, Retries
 from proxy.snapshot import Snapshot
@@ -32,6 +33,8 @@ class House(msgspec.Struct, kw_only=True):
     """With which placeholders and digests of personal data are made."""
     customer_key: bytes
     """With which customers are told from each other, by every Handrail that is to know them as the same."""
+    answers: Answers = msgspec.field(default_factory=Answers)
+    """Of calls that may come again."""
     retries: Retries = msgspec.field(default_factory=Retries)
     open_holds: set[str] = msgspec.field(default_factory=set)
     """Reservation ids in flight, whose leases `app` extends."""

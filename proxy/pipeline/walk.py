@@ -13,6 +13,7 @@ from proxy.pipeline.books import Books
 from proxy.pipeline.house import House
 from proxy.pipeline.humans import Humans, leveled
 from proxy.pipeline.notes import Notes
+from proxy.pipeline.once import Once
 from proxy.pipeline.passage import Passage
 from proxy.pipeline.quotas import Quotas
 from proxy.pipeline.scanning import Scanner
@@ -78,6 +79,8 @@ class Walk:
         self.request: Request
         self.facts: Facts
         self.history: conversation.History
+        self.once: Once | None = None
+        """The call may have been made before, and may be made again."""
         self.end: conversation.End | None = None
         """How the conversation ends with the reply."""
         self.vault: Vault
@@ -170,6 +173,12 @@ class Walk:
         found, _ = await self.scanner.search(map(Sought, handoff.looked_at(facts.request)))
         # What cannot be searched identifies nothing: the packet says what it lacks.
         await self.humans.hand_over(decision, facts, lambda text: found[Sought(text)].findings)
+
+    def noted(self, part: Part) -> Part:
+        """Take note of a part that leaves, if it may be asked for again."""
+        if self.once:
+            self.once.note(part)
+        return part
 
     def release(self, parts: Iterable[Delta | End]) -> Iterator[Part]:
         """Give parts their bytes, the head before the first of them; hide usage that the client did not ask for."""

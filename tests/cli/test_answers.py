@@ -78,6 +78,11 @@ FAILED = replace(
         pytest.param(
             ended(State.FAULT, error="stream_cut"), "No whole reply came of this call: stream_cut.", id="fault"
         ),
+        pytest.param(
+            replace(ended(), replay_of="ex_1"),
+            "This call had been made before: the answer of ex_1 was given again.",
+            id="said again",
+        ),
         pytest.param(ended(State.CLIENT_GONE), "The agent left before the reply had ended.", id="gone"),
         pytest.param(
             ended(State.CLIENT_GONE, error="aborted"),

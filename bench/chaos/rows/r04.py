@@ -153,7 +153,9 @@ def _billed(data: Path) -> Iterator[Told]:
                 asked, said = json.loads(record["request"]["body"]), json.loads(record["response"]["body"])
                 message, usage = said["choices"][0]["message"], said["usage"]
                 thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
-                kept = {key: asked[key] for key in ("messages", "tools", "response_format") if asked.get(key)}
+                kept = {
+                    key: asked[key] for key in ("messages", "tools", "functions", "response_format") if asked.get(key)
+                }
                 if not thought and len(said["choices"]) == 1 and _plain(kept["messages"]):
                     reply = {key: message[key] for key in ("role", "content", "tool_calls") if message.get(key)}
                     yield Told(body=kept, reply=reply, input_tokens=usage["prompt_tokens"])
