@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from proxy.ports import Shelf
 from proxy.terms import Kept, Row, Selection, Session, Table
-from tests.contracts.tiers import TIERS, Filled, Noun, rows_of
+from tests.contracts.tiers import ALL, SHELVES, TIERS, Filled, Noun, rows_of
 from tests.stores.samples import AT_MS, LEASE_MS, exchange, handoff, held
 
 NOTHING = dict.fromkeys(Table, 0)
@@ -20,6 +21,13 @@ NOTHING = dict.fromkeys(Table, 0)
 async def filled(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Filled]:
     """Give each tier in turn, empty."""
     async with TIERS[request.param](tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=SHELVES)
+async def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
+    """Give each shelf in turn, empty."""
+    async with SHELVES[request.param](tmp_path) as opened:
         yield opened
 
 
@@ -193,3 +201,61 @@ async def test_a_search_finds_a_text_however_it_is_written(filled: Filled, text:
     )
 
     assert 2 <= (await filled.tier.search([text]))[text]
+
+
+def row(version: int, status: int = 0, name: str = "ex_1") -> Row:
+    """Make a row of a table."""
+    record = f'{{"id": "{name}", "status": {status}, "caller": {{"agent": "a"}}}}'.encode()
+    return Row(
+        table=Table.EXCHANGES, id=name, version=version, at_ms=AT_MS, session_id="talk-1", customer="c", body=record
+    )
+
+
+async def status(keeper: Shelf) -> list[int]:
+    return [json.loads(row.body)["status"] for row in await rows_of(keeper, Selection(sessions=ALL))]
+
+
+async def test_rows_may_come_again(keeper: Shelf) -> None:
+    """What was written before changes nothing when it is written again, alone or with others, in any order."""
+    rows = [row(number, number, f"ex_{number}") for number in range(1, 4)]
+    for batch in (rows[:2], rows, rows[::-1], [rows[0], rows[0]], []):
+        await keeper.write(batch)
+
+    assert [1, 2, 3] == sorted(await status(keeper))
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "one by one"])
+async def test_an_older_version_never_wins(keeper: Shelf, order: tuple[int, ...], together: bool) -> None:
+    """Of a row the version with the highest number stays, in whatever order they come."""
+    rows = [row(version, version) for version in order]
+    for batch in [rows] if together else [[one] for one in rows]:
+        await keeper.write(batch)
+
+    assert [3] == await status(keeper)
+
+
+async def test_rows_of_one_name_in_two_tables_are_two(keeper: Shelf) -> None:
+    """A name is unique in its table, not among all."""
+    await keeper.write([row(1), replace(row(1), table=Table.FACTS, body=b'{"status": 7}')])
+
+    assert [0, 7] == sorted(await status(keeper))
+
+
+@pytest.mark.parametrize(
+    "body", [b"sealed:1:0123:q83vASNF", rb'{"status": 3, "said": "\u0000"}'], ids=["sealed", "NUL"]
+)
+async def test_any_body_is_kept(keeper: Shelf, body: bytes) -> None:
+    """What is sealed and what holds a NUL comes back as it was written, and is found by a search."""
+    await keeper.write([replace(row(1), body=body)])
+
+    assert [body] == [found.body for found in await rows_of(keeper)]
+    assert {"q83vASNF": int(b"q83v" in body)} == await keeper.search(["q83vASNF"])
+
+
+async def test_any_name_is_kept(keeper: Shelf) -> None:
+    """Whatever a client calls its conversation, the row is kept and can be erased by that name."""
+    name = "talk-1\x00ünï'\"{},\\"
+    await keeper.write([replace(row(1), session_id=name)])
+
+    assert 1 == (await keeper.erase(Selection(sessions=frozenset((name,)))))[Table.EXCHANGES]

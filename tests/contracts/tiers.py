@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
 from proxy.ports import Shelf, Tier
-from proxy.stores import sqlite
-from proxy.terms import Exchange, Handoff, Held, Kept, Row, Selection, Session
+from proxy.stores import postgres, sqlite
+from proxy.terms import Exchange, Handoff, Held, Kept, Row, Secret, Selection, Session, Table
+from tests.postgres_servers import PASSWORD, shared_server
 
 Noun = Exchange | Kept | Session | Held | Handoff
 
@@ -80,10 +82,20 @@ async def local(folder: Path) -> AsyncIterator[Filled]:
     yield _Local(path)
 
 
+@asynccontextmanager
+async def warm(folder: Path) -> AsyncIterator[Shelf]:
+    """Open the tables of a real server, empty."""
+    server = await asyncio.to_thread(shared_server)
+    async with postgres.open(postgres.Settings(url=server.url, password=Secret(PASSWORD))) as shelf:
+        await shelf.write([])
+        yield shelf
+    await server.run(f"TRUNCATE {', '.join(f'handrail.{table}' for table in Table)}")
+
+
 TIERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Filled]]] = {"local": local}
 """Every tier; those that rows are shipped to are in SHELVES as well."""
 
-SHELVES: dict[str, Callable[[Path], AbstractAsyncContextManager[Shelf]]] = {}
+SHELVES: dict[str, Callable[[Path], AbstractAsyncContextManager[Shelf]]] = {"postgres": warm}
 
 
 def shipped(
