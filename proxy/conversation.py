@@ -75,8 +75,13 @@ def named(request: Request) -> str:
 
 def user(request: Request, caller: Caller) -> str:
     """Return the digest of whom a caller names as its user, so that no two callers' users are one; else nothing."""
-    name = named(request)
-    return hashlib.blake2b(f"{caller.principal}\0{name}".encode(), digest_size=16).hexdigest() if name else ""
+    return user_of(named(request), caller.principal)
+
+
+def user_of(name: str, principal: str) -> str:
+    """Return the digest of a user by the name that a principal gives; nothing of nobody."""
+    said = f"{principal}\0{name}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(said, digest_size=16).hexdigest() if name else ""
 
 
 def customer(name: str, tenant: str, key: bytes) -> str:

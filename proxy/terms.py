@@ -1010,3 +1010,5 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     sessions: frozenset[str] = frozenset()
     customers: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    """What callers call these customers, plain and digested: counters may be kept under it. No row is."""

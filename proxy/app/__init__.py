@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from proxy.app.files import audit_folder, content_seal
+from proxy.app.erasing import Erased, beside, entries, erase_found
+from proxy.app.files import audit_folder, content_seal, known_customer_key
 from proxy.app.instance import Options, Running, read_config
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, loop_factory
 from proxy.app.pages import coverage, status
 from proxy.app.starting import PLACEHOLDER_URL, running, serve
+from proxy.app.tiers import Found, gather, open_tiers
 from proxy.app.upkeep import DAY_MS
 
 __all__ = [
     "DAY_MS",
     "PLACEHOLDER_URL",
+    "Erased",
+    "Found",
     "LazyEstimator",
     "Options",
     "RandomIds",
     "Running",
     "SystemClock",
     "audit_folder",
+    "beside",
     "content_seal",
     "coverage",
+    "entries",
+    "erase_found",
+    "gather",
+    "known_customer_key",
     "loop_factory",
+    "open_tiers",
     "read_config",
     "running",
     "serve",

@@ -30,10 +30,22 @@ def password(section: config.RedisSection, folder: Path, environment: Mapping[st
     return Secret((folder / section.password_file).read_text().strip() if section.password_file else "")
 
 
+def known_customer_key(loaded: config.Loaded) -> bytes:
+    """Return what customers are told from each other with; raise ConfigError where no Handrail has made it yet."""
+    path = _customer_key_path(loaded)
+    if not path.exists():
+        raise ConfigError([f"state.customer_key_file: {path} is not there: no customer can be told by name"])
+    return customer_key(loaded)
+
+
+def _customer_key_path(loaded: config.Loaded) -> Path:
+    state = loaded.config.state
+    return loaded.folder / (state.customer_key_file or Path(state.path).with_name("customer.key"))
+
+
 def customer_key(loaded: config.Loaded) -> bytes:
     """Return what customers are told from each other with: Handrails that share the file know them as the same."""
-    named, beside = loaded.config.state.customer_key_file, Path(loaded.config.state.path).with_name("customer.key")
-    path = loaded.folder / (named or beside)
+    path = _customer_key_path(loaded)
     key = secret_file(path, "state.customer_key_file")
     if len(key) < SHORTEST_KEY:
         raise ConfigError([f"state.customer_key_file: {path} is too short to be a key: {SHORTEST_KEY} characters"])

@@ -26,6 +26,7 @@ from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, raise_file_
 from proxy.app.upkeep import (
     background,
     delete_old,
+    hear_notices,
     keep_leases,
     note,
     note_candidate,
@@ -77,7 +78,12 @@ async def running(options: Options) -> AsyncIterator[Running]:
 
         here = await _start(stack, loaded, await asyncio.to_thread(build, loaded), options.environment)
         settings = await asyncio.to_thread(delivery_settings, loaded)
-        work = [keep_leases(here), delete_old(here), reload_on_change(here, options, build, seen)]
+        work = [
+            keep_leases(here),
+            delete_old(here),
+            hear_notices(here),
+            reload_on_change(here, options, build, seen),
+        ]
         if settings:
             work.append(delivery.deliver(here.store, settings, here.house.clock))
         if here.audit_log and loaded.config.audit and loaded.config.audit.anchor.url:

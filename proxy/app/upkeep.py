@@ -30,6 +30,9 @@ CLEANING_S = 3600.0
 """How often what is too old is deleted."""
 
 
+NOTICES_S = 2.0
+
+
 AT_START = (
     "listen", "socket_mode", "health_listen", "admin_listen", "admin_token_file", "state", "budgets", "handoff",
     "audit", "telemetry",
@@ -89,6 +92,16 @@ async def keep_leases(here: Running) -> None:
             note_recovered(here, closed)
             for exchange in closed:
                 here.telemetry.observe(exchange)
+
+
+async def hear_notices(here: Running) -> None:
+    """Put into the audit log what commands have done beside, at the start and every few seconds."""
+    while here.audit_log:
+        with contextlib.suppress(HandrailError):  # a store or a log in trouble says so itself, in /readyz
+            for number, at_ms, about in await here.store.notices():
+                await here.audit_log.ensure(audit.event("erased", at_ms, about))
+                await here.store.took_notice(number)
+        await asyncio.sleep(NOTICES_S)
 
 
 async def delete_old(here: Running) -> None:

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from proxy.cli import audit, desk, diff, keys, policies, price, records, replay, serve, testing
+from proxy.cli import audit, desk, diff, keys, policies, price, records, replay, serve, sessions, testing
 from proxy.errors import ConfigError, HandrailError
 from proxy.policy import PolicyProblems
 
-COMMANDS = (serve, policies, testing, records, replay, diff, desk, audit, price, keys)
+COMMANDS = (serve, policies, testing, records, replay, diff, sessions, desk, audit, price, keys)
 """Each module adds its commands to the parser; a command's `run` returns the exit status."""
 
 EXAMPLES = """examples:
@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   handrail explain --policy rules/        say what policies come to, rule by rule
   handrail replay --policies new/         say which kept calls other policies would decide differently
   handrail diff --since 24h               say what the candidate would have decided otherwise
+  handrail sessions show se_0f3a…         say all that is known of a conversation
   handrail approvals list                 see which actions wait for a human
   handrail escalations list               see which conversations wait for one
   handrail audit verify                   say whether the audit log is as it was signed

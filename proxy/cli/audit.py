@@ -172,10 +172,8 @@ def run_verify_proof(chosen: argparse.Namespace) -> int:
 def run_erase(chosen: argparse.Namespace) -> int:
     """Delete the salts of all entries of an id; exit 1 when there is none."""
     folder = _Place(chosen).folder
-    found = [index for index, (_, line) in enumerate(journal.lines(folder)) if _entry(line).get("id") == chosen.id]
-    for index in found:
-        journal.erase(folder, index)
-    print(f"{len(found)} salts deleted; the log stays as it is")
+    found = journal.about(folder, {chosen.id})
+    print(f"{journal.erase(folder, found)} salts deleted; the log stays as it is")
     return 0 if found else 1
 
 

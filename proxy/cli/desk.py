@@ -88,7 +88,7 @@ def run_approvals(chosen: argparse.Namespace) -> int:
 
 def run_decide(chosen: argparse.Namespace) -> int:
     """Approve or deny one action; exit 1 when that cannot be done to it."""
-    body = {"state": chosen.state, "by": chosen.by or _me(), "note": chosen.note}
+    body = {"state": chosen.state, "by": chosen.by or logged_in(), "note": chosen.note}
     held = _Admin(chosen.config).post(f"/approvals/{_segment(chosen.id)}", body, Held)
     return 1 if held is None else _print(chosen, held, action_line(held))
 
@@ -110,7 +110,7 @@ def run_show(chosen: argparse.Namespace) -> int:
 
 def run_close(chosen: argparse.Namespace) -> int:
     """Give one conversation back; exit 1 when there is none."""
-    body = {"by": chosen.by or _me()}
+    body = {"by": chosen.by or logged_in()}
     handoff = _Admin(chosen.config).post(f"/escalations/{_segment(chosen.id)}/close", body, Handoff)
     return 1 if handoff is None else _print(chosen, handoff, handoff_line(handoff))
 
@@ -124,7 +124,8 @@ def _print(chosen: argparse.Namespace, value: object, words: str) -> int:
     return 0
 
 
-def _me() -> str:
+def logged_in() -> str:
+    """Return who is logged in, for the record; raise ConfigError where nobody is by a name."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

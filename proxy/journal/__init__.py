@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from proxy.journal.audited import AuditedRecords, AuditedRulings
-from proxy.journal.folder import CHECKPOINTS, ERASED, erase, key_of, lines, salt_of, text
+from proxy.journal.folder import CHECKPOINTS, ERASED, about, erase, key_of, lines, salt_of, text
 from proxy.journal.journal import Journal
 from proxy.journal.log import Log, LogSettings
 
@@ -18,6 +18,7 @@ __all__ = [
     "AuditedRulings",
     "Journal",
     "LogSettings",
+    "about",
     "erase",
     "key_of",
     "lines",

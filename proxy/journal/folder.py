@@ -8,10 +8,10 @@ key.pub                      the key they are signed with, as a line
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from proxy.audit import SALT_BYTES, BadNote, Verifier, verifier
+from proxy.audit import SALT_BYTES, BadNote, Verifier, parsed, verifier
 from proxy.errors import ConfigError
 
 CHECKPOINTS = "checkpoints"
@@ -80,12 +80,30 @@ def salt_of(folder: Path, index: int) -> bytes:
         return file.read(SALT_BYTES).ljust(SALT_BYTES, b"\0")
 
 
-def erase(folder: Path, index: int) -> None:
-    """Delete the salt of an entry: nobody can show any more what content it was about. The log stays as it is."""
-    path, place = _place(folder, index)
-    with path.open("rb+") as file:
-        file.seek(place)
-        file.write(ERASED)
+def about(folder: Path, names: Collection[str]) -> list[int]:
+    """Return the entries about calls, or what humans ruled on, of these ids."""
+    return [index for index, (_, line) in enumerate(lines(folder)) if _id(line) in names]
+
+
+def erase(folder: Path, entries: Iterable[int]) -> int:
+    """Delete the salts of entries: nobody can show any more what content they were about. The log stays as it is.
+    Return how many there were."""
+    found = 0
+    for path, place in (_place(folder, index) for index in entries):
+        with path.open("rb+") as file:
+            file.seek(place)
+            found += file.read(SALT_BYTES) != ERASED
+            file.seek(place)
+            file.write(ERASED)
+    return found
+
+
+def _id(line: bytes) -> str:
+    """Return what an entry is about; nothing of one that was spoilt."""
+    try:
+        return str(parsed(line).get("id", ""))
+    except ValueError:
+        return ""
 
 
 def _place(folder: Path, index: int) -> tuple[Path, int]:

@@ -10,11 +10,13 @@ import pytest
 
 from proxy import accounting, config, policy
 from proxy.cli import main
+from proxy.conversation import customer
 from proxy.documents import Source
 from proxy.stores import sqlite
 from proxy.terms import Caller, Cost, Exchange, Kept, Level, Session, State
 from tests.house.tree import ROOT, shell_lines, text
 
+KEY = b"5" * 64
 SHOWN = "ex_afae2cb98739854f92674481978d8ebd"
 COMMANDS = [line for line in shell_lines("README.md") if line.startswith("handrail ")]
 BLOCKS = re.findall(r"```yaml\n(.*?)```", text("README.md"), re.DOTALL)
@@ -29,13 +31,16 @@ async def records(tmp_path: Path) -> Path:
         started_ms=1,
         endpoint="/v1/chat/completions",
         caller=caller,
-        session=Session(id="se_1"),
+        session=Session(id=f"se_{SHOWN[3:]}"),
         stream=False,
         model_asked="support-large",
         state=State.COMPLETE,
         status=200,
         cost=Cost(nanousd=645_000),
+        customer=customer("ann@example.org", "", KEY),
     )
+    (tmp_path / ".handrail").mkdir()
+    (tmp_path / ".handrail" / "customer.key").write_bytes(KEY)
     async with sqlite.open(sqlite.Settings(path=str(tmp_path / ".handrail" / "handrail.sqlite"))) as store:
         store.finish(exchange)
         store.keep(Kept(exchange_id=SHOWN, at_ms=1, policy_digest=""))

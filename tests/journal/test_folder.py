@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,27 @@ def test_salts_are_found_and_deleted_one_by_one(tmp_path: Path) -> None:
     write(settings(tmp_path, segment_bytes=300), ["a", "b"], ["c"], ["d"])
     salts = {index: files.salt_of(tmp_path, index) for index in range(8)}
 
-    files.erase(tmp_path, 5)
+    files.erase(tmp_path, [5])
 
     assert 8 == len(set(salts.values()))
     assert {**salts, 5: files.ERASED} == {index: files.salt_of(tmp_path, index) for index in range(8)}
     assert () == look(tmp_path).problems
+
+
+def test_entries_are_found_by_what_they_are_about(tmp_path: Path) -> None:
+    """Several about one call, a spoilt line between them; how many salts there were is told once."""
+    write(settings(tmp_path, segment_bytes=300), ["a", "b"], ["a"], ["c"])
+    with files.segments(tmp_path)[-1].open("ab") as file:
+        file.write(b"spoilt\n")
+
+    found = files.about(tmp_path, {"a", "c"})
+    assert ["a", "a", "c"] == [entry["id"] for index, entry in enumerate(whole(tmp_path)) if index in found]
+    assert [3, 0] == [files.erase(tmp_path, found) for _ in range(2)]
+
+
+def whole(folder: Path) -> list[dict[str, str]]:
+    """Read the entries that are whole."""
+    return [json.loads(line) for _, line in files.lines(folder) if line.startswith(b"{")]
 
 
 def test_a_salt_that_was_never_written_counts_as_deleted(tmp_path: Path) -> None:

@@ -130,6 +130,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *_outbox("handoffs", "id", "INSERT", "UPDATE OF body"),
         *_outbox("links", "customer || ':' || NEW.session_id", "INSERT", "UPDATE"),
     ),
+    (
+        # What a command beside has done, until the audit log of a process that serves has it.
+        "CREATE TABLE notices (seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT",
+    ),
 )
 """Statements that bring a file from version `i` to `i + 1`; append only, since files of every version exist."""
 

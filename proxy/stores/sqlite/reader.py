@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Self
 
@@ -9,8 +10,9 @@ import msgspec
 
 from proxy.sealing import PLAIN, Seal
 from proxy.stores.sqlite.contents import Contents
+from proxy.stores.sqlite.counters import scopes
 from proxy.stores.sqlite.file import reopen
-from proxy.terms import Exchange, Kept, Totals
+from proxy.terms import Exchange, Json, Kept, Selection, Totals
 
 _TAIL = "SELECT seq, body FROM exchanges ORDER BY seq DESC LIMIT ?"
 _AFTER = "SELECT seq, body FROM exchanges WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -23,6 +25,11 @@ _TOTALS = """SELECT scope, window, settled_nanousd, reserved_nanousd, tokens, ca
     ORDER BY scope, window"""
 _KEPT_OF = "SELECT exchange_id, body FROM facts WHERE exchange_id = ?"
 _KEPT = "SELECT at_ms, exchange_id, body FROM facts WHERE (at_ms, exchange_id) > (?, ?) ORDER BY 1, 2 LIMIT ?"
+_BESIDE = {
+    "stands": "SELECT * FROM stands WHERE session_id IN (SELECT value FROM json_each(?))",
+    "marks": "SELECT * FROM marks WHERE session_id IN (SELECT value FROM json_each(?))",
+    "counters": "SELECT * FROM counters WHERE scope IN (SELECT value FROM json_each(?))",
+}
 _PAGE = 500
 _KEPT_PAGE = 50
 
@@ -93,6 +100,18 @@ class Reader:
         while rows := self._connection.execute(_KEPT, (*last, _KEPT_PAGE)).fetchall():
             yield from (self._contents.kept(*row[1:]) for row in rows)
             last = rows[-1][:2]
+
+    def beside(self, which: Selection) -> dict[str, list[dict[str, Json]]]:
+        """Return what there is of conversations and of their customers' users outside the tables of the tiers."""
+        sessions = json.dumps(sorted(which.sessions))
+        counted = json.dumps(scopes(self._connection, which, sessions))
+        names = {"stands": sessions, "marks": sessions, "counters": counted}
+        return {table: self._rows(_BESIDE[table], names[table]) for table in names}
+
+    def _rows(self, query: str, names: str) -> list[dict[str, Json]]:
+        found = self._connection.execute(query, (names,))
+        columns = [column for column, *_ in found.description]
+        return [dict(zip(columns, row, strict=True)) for row in found]
 
     def totals(self) -> list[tuple[str, str, Totals]]:
         """Return every counter as (scope, window, totals)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
@@ -28,6 +28,7 @@ from proxy.terms import (
     Handoff,
     Held,
     HeldState,
+    Json,
     Kept,
     Place,
     Reservation,
@@ -45,6 +46,10 @@ _HELD_SO = "SELECT id, body FROM held WHERE state = ? ORDER BY seq DESC LIMIT ?"
 _HANDOFFS = "SELECT id, body FROM handoffs ORDER BY seq DESC LIMIT ?"
 _HANDOFFS_OPEN = "SELECT id, body FROM handoffs WHERE closed_ms IS NULL ORDER BY seq DESC LIMIT ?"
 _DUE = "SELECT id, body, tries, due_ms, error FROM handoffs WHERE due_ms <= ? ORDER BY due_ms, seq LIMIT ?"
+
+_LEAVE_NOTICE = "INSERT INTO notices (at_ms, body) VALUES (?, ?)"
+_NOTICES = "SELECT seq, at_ms, body FROM notices ORDER BY seq"
+_TOOK_NOTICE = "DELETE FROM notices WHERE seq = ?"
 
 
 @asynccontextmanager
@@ -242,6 +247,21 @@ class SqliteStore:
     async def postpone(self, handoff_id: str, due_ms: int, error: str) -> None:
         """Note that a delivery failed, and when to try again."""
         await self._commits.do(partial(self._desk.postpone, handoff_id, due_ms, error))
+
+    # --- notices ----------------------------------------------------------------------------------------------------
+
+    async def leave_notice(self, about: Mapping[str, Json], at_ms: int) -> None:
+        """Leave word of what a command beside has done, for the audit log of a process that serves."""
+        values = (at_ms, msgspec.json.encode(about).decode())
+        await self._commits.do(lambda: self._connection.execute(_LEAVE_NOTICE, values).rowcount)
+
+    async def notices(self) -> list[tuple[int, int, dict[str, Json]]]:
+        """Return what was left, as (number, time, what), oldest first."""
+        return [(seq, at_ms, msgspec.json.decode(body)) for seq, at_ms, body in await self._read(_NOTICES, ())]
+
+    async def took_notice(self, number: int) -> None:
+        """Take away what the audit log has."""
+        await self._commits.do(lambda: self._connection.execute(_TOOK_NOTICE, (number,)).rowcount)
 
     # --- leases -----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from proxy.errors import Overloaded
 from proxy.stores import OPEN, spellings
+from proxy.stores.sqlite.counters import scopes
 from proxy.stores.sqlite.file import overloaded, reopen
 from proxy.stores.sqlite.tables import OLD, PURGE, SHAPES, delete, row, select
 from proxy.terms import Row, Selection, Table
@@ -48,16 +49,18 @@ _UNSHIPPED = {
         AND id IN (SELECT {shape.id} FROM {table} r WHERE {shape.among})"""
     for table, shape in SHAPES.items()
 }
+_FORGET = "DELETE FROM counters WHERE scope = ? AND reserved_nanousd = 0"
 _NAMES = "(SELECT value FROM json_each(?1))"
-_SCOPES = "(SELECT 'conversation:' || value FROM json_each(?1))"
 _CLOSED = ", ".join(f"'{entry}'" for entry in OPEN)
+_ATTEMPTS = f"""DELETE FROM attempts WHERE entry NOT IN ({_CLOSED})
+    AND (substr(reservation_id, 1, instr(reservation_id, ':') - 1) IN
+        (SELECT id FROM exchanges WHERE session_id IN {_NAMES})
+    OR EXISTS (SELECT 1 FROM json_each(held_under)
+        WHERE json_extract(value, '$[0]') IN (SELECT 'conversation:' || value FROM json_each(?1))))"""
 _TRACES = (
     f"DELETE FROM stands WHERE session_id IN {_NAMES}",
     f"DELETE FROM marks WHERE session_id IN {_NAMES}",
     f"DELETE FROM dispatched WHERE json_extract(body, '$.session.id') IN {_NAMES}",
-    f"DELETE FROM counters WHERE reserved_nanousd = 0 AND scope IN {_SCOPES}",
-    f"""DELETE FROM attempts WHERE entry NOT IN ({_CLOSED}) AND EXISTS (
-        SELECT 1 FROM json_each(held_under) WHERE json_extract(value, '$[0]') IN {_SCOPES})""",
 )
 """What else names a conversation. Money that is held for a call under way stays until that is settled."""
 
@@ -141,6 +144,8 @@ def _erase(which: Selection, connection: sqlite3.Connection) -> Mapping[Table, i
     sessions = _sessions(which, connection)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
+        connection.execute(_ATTEMPTS, (sessions,))
+        connection.executemany(_FORGET, [(scope,) for scope in scopes(connection, which, sessions)])
         highest = connection.execute("SELECT max(seq) FROM exchanges").fetchone()
         counts = {table: _erase_rows(table, sessions, connection) for table in SHAPES}
         connection.execute(_RENUMBER, highest)

@@ -12,8 +12,8 @@ import pytest
 from proxy.errors import ConfigError
 from proxy.stores import sqlite
 from proxy.stores.sqlite.file import MIGRATIONS
-from proxy.terms import Totals
-from tests.stores.samples import AT_MS, DAY, MONTH, exchange, limit, reservation, sent, settlement
+from proxy.terms import Selection, Totals
+from tests.stores.samples import AT_MS, DAY, MONTH, exchange, limit, reservation, sent, settlement, stand
 
 NEWER = f"schema {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)}"
 
@@ -119,6 +119,26 @@ async def test_reading_works_when_nobody_serves(path: str) -> None:
 
     with sqlite.Reader(path) as reader:
         assert ["ex_1"] == [found.id for _, found in reader.tail(9)]
+
+
+async def test_what_is_beside_a_conversation_is_told(store: sqlite.SqliteStore, path: str) -> None:
+    """Where it stands, what it has left, and its counters, for who may ask what there is of it."""
+    store.stand(stand("s", "end", "mark", user="u"), AT_MS)
+    store.stand(stand("other", "end2", "mark2"), AT_MS)
+    store.settle(settlement("ex_1", 5, (("conversation:s", "all"), ("user:u", "day"))), AT_MS)
+    await store.recover(0)
+
+    with sqlite.Reader(path) as reader:
+        one, whole = (
+            reader.beside(Selection(sessions=frozenset({"s"}), customers=frozenset(customers)))
+            for customers in ((), ("cu_1",))
+        )
+
+    assert [("s", "end")] == [(row["session_id"], row["end"]) for row in one["stands"]]
+    assert ["mark"] == [row["mark"] for row in one["marks"]]
+    assert (["conversation:s"], ["conversation:s", "user:u"]) == tuple(
+        sorted(str(row["scope"]) for row in found["counters"]) for found in (one, whole)
+    )
 
 
 def missing(path: Path) -> None:

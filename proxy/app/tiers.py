@@ -1,0 +1,79 @@
+"""Owns which tiers an installation has, and what is asked of all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+import msgspec
+
+from proxy import config, dossier
+from proxy.errors import HandrailError
+from proxy.ports import Tier
+from proxy.stores import sqlite
+from proxy.terms import Row, Selection, Table
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def open_tiers(loaded: config.Loaded) -> AsyncIterator[list[Tier]]:
+    """Yield every tier that the configuration names, the nearest first."""
+    async with AsyncExitStack():
+        yield [sqlite.LocalTier(str(loaded.folder / loaded.config.state.path))]
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tiers have."""
+
+    which: Selection
+    """What was asked for, with the conversations that it turned out to mean."""
+    rows: Mapping[str, tuple[Row, ...]]
+    """By tier."""
+    away: Mapping[str, str]
+    """Tiers that could not be asked, and why."""
+
+    @property
+    def newest(self) -> list[Row]:
+        """Return of each row the version that counts."""
+        return dossier.newest(row for rows in self.rows.values() for row in rows)
+
+
+async def gather(tiers: Sequence[Tier], which: Selection) -> Found:
+    """Return the rows of conversations and of customers, those first that only a customer's links lead to."""
+
+    async def read(tier: Tier) -> tuple[Row, ...]:
+        return tuple([row async for row in tier.rows(which)])
+
+    while True:
+        rows, away = await _each(tiers, read)
+        widened = dossier.widened(which, (row for some in rows.values() for row in some))
+        if widened == which:
+            return Found(which=which, rows=rows, away=away)
+        which = widened
+
+
+async def erase(tiers: Sequence[Tier], which: Selection) -> tuple[Mapping[str, Mapping[Table, int]], Mapping[str, str]]:
+    """Erase from every tier that can be reached; return how many rows of each table went, and the tiers that could
+    not be."""
+    return await _each(tiers, lambda tier: tier.erase(which))
+
+
+async def search(
+    tiers: Sequence[Tier], needles: Collection[str]
+) -> tuple[Mapping[str, Mapping[str, int]], Mapping[str, str]]:
+    """Return in how many places of each tier each needle occurs, and the tiers that could not be searched."""
+    return await _each(tiers, lambda tier: tier.search(needles))
+
+
+async def _each(tiers: Sequence[Tier], ask: Callable[[Tier], Awaitable[T]]) -> tuple[dict[str, T], dict[str, str]]:
+    """Ask one tier after the other: what a shelf is sent meanwhile comes from a tier before it."""
+    answers: dict[str, T] = {}
+    away: dict[str, str] = {}
+    for tier in tiers:
+        try:
+            answers[tier.name] = await ask(tier)
+        except HandrailError as error:
+            away[tier.name] = error.message
+    return answers, away
