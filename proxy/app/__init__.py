@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from proxy.app.asking import Found, gather, open_tiers
 from proxy.app.erasing import Erased, beside, entries, erase_found
 from proxy.app.files import audit_folder, content_seal, known_customer_key
 from proxy.app.instance import Options, Running, read_config
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, loop_factory
 from proxy.app.pages import coverage, status
 from proxy.app.starting import PLACEHOLDER_URL, running, serve
-from proxy.app.tiers import Found, gather, open_tiers
 from proxy.app.upkeep import DAY_MS
 
 __all__ = [

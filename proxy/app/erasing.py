@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from proxy import config, dossier, journal
+from proxy.app.asking import Found, erase, search
 from proxy.app.files import audit_folder, content_seal
-from proxy.app.tiers import Found, erase, search
 from proxy.ports import Tier
 from proxy.stores import sqlite
 from proxy.terms import Json, Table
@@ -39,7 +39,7 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
         return not (left or self.away or self.in_flight)
 
 
-async def erase_found(loaded: config.Loaded, tiers: Sequence[Tier], found: Found, by: str, at_ms: int) -> Erased:
+async def erase_found(loaded: config.Loaded, tiers: Mapping[str, Tier], found: Found, by: str, at_ms: int) -> Erased:
     """Erase what was found from every tier and prove it; it may be done again, and while Handrail serves."""
     path = str(loaded.folder / loaded.config.state.path)
     rows = found.newest

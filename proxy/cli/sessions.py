@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ EXAMPLES = """examples:
   handrail sessions erase --customer ann@example.org          says what would go
   handrail sessions erase --customer ann@example.org --yes    erases it, and searches every tier for it
 """
-Run = Callable[[argparse.Namespace, config.Loaded, list[Tier]], Coroutine[None, None, int]]
+Run = Callable[[argparse.Namespace, config.Loaded, Mapping[str, Tier]], Coroutine[None, None, int]]
 
 
 def add(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -76,14 +76,14 @@ def _verb(
 async def _run(chosen: argparse.Namespace, work: Run) -> int:
     options = app.Options(path=chosen.config, environment=dict(os.environ))
     loaded = await asyncio.to_thread(app.read_config, options)
-    async with app.open_tiers(loaded) as tiers:
+    async with app.open_tiers(loaded, options.environment) as tiers:
         return await work(chosen, loaded, tiers)
 
 
 # --- the commands ---------------------------------------------------------------------------------------------------
 
 
-async def _show(chosen: argparse.Namespace, loaded: config.Loaded, tiers: list[Tier]) -> int:
+async def _show(chosen: argparse.Namespace, loaded: config.Loaded, tiers: Mapping[str, Tier]) -> int:
     found = await app.gather(tiers, await _selection(chosen, loaded))
     known = await _folded(loaded, found)
     if chosen.json:
@@ -93,7 +93,7 @@ async def _show(chosen: argparse.Namespace, loaded: config.Loaded, tiers: list[T
     return told(found)
 
 
-async def _export(chosen: argparse.Namespace, loaded: config.Loaded, tiers: list[Tier]) -> int:
+async def _export(chosen: argparse.Namespace, loaded: config.Loaded, tiers: Mapping[str, Tier]) -> int:
     found = await app.gather(tiers, await _selection(chosen, loaded))
     if chosen.lines:
         seal = await asyncio.to_thread(app.content_seal, loaded)
@@ -108,7 +108,7 @@ async def _export(chosen: argparse.Namespace, loaded: config.Loaded, tiers: list
     return told(found)
 
 
-async def _erase(chosen: argparse.Namespace, loaded: config.Loaded, tiers: list[Tier]) -> int:
+async def _erase(chosen: argparse.Namespace, loaded: config.Loaded, tiers: Mapping[str, Tier]) -> int:
     found = await app.gather(tiers, await _selection(chosen, loaded))
     names = found.which.names | dossier.users(found.newest, chosen.customer or "")
     found = replace(found, which=replace(found.which, names=names))

@@ -24,7 +24,7 @@ ASKED = Selection(sessions=frozenset({"se_one"}), names=frozenset({"ann"}))
 async def erase(folder: Path, at_ms: int = LATER_MS) -> app.Erased:
     """Erase the conversation that the folder has."""
     loaded = await asyncio.to_thread(app.read_config, app.Options(path=folder / "handrail.yaml"))
-    async with app.open_tiers(loaded) as tiers:
+    async with app.open_tiers(loaded, {}) as tiers:
         found = await app.gather(tiers, ASKED)
         return await app.erase_found(loaded, tiers, found, "dpo", at_ms)
 

@@ -1,4 +1,4 @@
-"""Owns the proof of proxy/app/tiers.py: all tiers are asked, and one that is away is no empty answer."""
+"""Owns the proof of proxy/app/asking.py: all tiers are asked, and one that is away is no empty answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 
 import msgspec
 
-from proxy.app.tiers import erase, gather, search
+from proxy.app.asking import erase, gather, search
 from proxy.errors import Overloaded
 from proxy.ports import Tier
 from proxy.terms import Link, Row, Selection, Table
@@ -62,10 +62,11 @@ class Listed:
             raise Overloaded(f"{self.name} is away.")
 
 
-def tiers() -> list[Tier]:
+def tiers() -> dict[str, Tier]:
     """Make three tiers: a link in one leads to calls in another, whose newest version is in the first."""
     warm = Listed("warm", link("cu_1", "s"), call("ex_1", "s"), call("ex_2", "t"))
-    return [Listed("local", call("ex_1", "s", 2)), warm, Listed("cold", away=True)]
+    every: tuple[Tier, ...] = (Listed("local", call("ex_1", "s", 2)), warm, Listed("cold", away=True))
+    return {tier.name: tier for tier in every}
 
 
 async def test_a_link_in_one_tier_leads_to_rows_of_all() -> None:

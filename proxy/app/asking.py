@@ -1,8 +1,8 @@
-"""Owns which tiers an installation has, and what is asked of all of them together."""
+"""Owns what is asked of all tiers together: one that is away is named, and keeps no other from answering."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_tiers(loaded: config.Loaded) -> AsyncIterator[list[Tier]]:
-    """Yield every tier that the configuration names, the nearest first."""
+async def open_tiers(loaded: config.Loaded, environment: Mapping[str, str]) -> AsyncIterator[dict[str, Tier]]:
+    """Yield every tier by name, the local file first."""
     async with AsyncExitStack():
-        yield [sqlite.LocalTier(str(loaded.folder / loaded.config.state.path))]
+        yield {sqlite.LocalTier.name: sqlite.LocalTier(str(loaded.folder / loaded.config.state.path))}
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return dossier.newest(row for rows in self.rows.values() for row in rows)
 
 
-async def gather(tiers: Sequence[Tier], which: Selection) -> Found:
+async def gather(tiers: Mapping[str, Tier], which: Selection) -> Found:
     """Return the rows of conversations and of customers, those first that only a customer's links lead to."""
 
     async def read(tier: Tier) -> tuple[Row, ...]:
@@ -54,26 +54,28 @@ async def gather(tiers: Sequence[Tier], which: Selection) -> Found:
         which = widened
 
 
-async def erase(tiers: Sequence[Tier], which: Selection) -> tuple[Mapping[str, Mapping[Table, int]], Mapping[str, str]]:
+async def erase(
+    tiers: Mapping[str, Tier], which: Selection
+) -> tuple[Mapping[str, Mapping[Table, int]], Mapping[str, str]]:
     """Erase from every tier that can be reached; return how many rows of each table went, and the tiers that could
     not be."""
     return await _each(tiers, lambda tier: tier.erase(which))
 
 
 async def search(
-    tiers: Sequence[Tier], needles: Collection[str]
+    tiers: Mapping[str, Tier], needles: Collection[str]
 ) -> tuple[Mapping[str, Mapping[str, int]], Mapping[str, str]]:
     """Return in how many places of each tier each needle occurs, and the tiers that could not be searched."""
     return await _each(tiers, lambda tier: tier.search(needles))
 
 
-async def _each(tiers: Sequence[Tier], ask: Callable[[Tier], Awaitable[T]]) -> tuple[dict[str, T], dict[str, str]]:
+async def _each(tiers: Mapping[str, Tier], ask: Callable[[Tier], Awaitable[T]]) -> tuple[dict[str, T], dict[str, str]]:
     """Ask one tier after the other: what a shelf is sent meanwhile comes from a tier before it."""
     answers: dict[str, T] = {}
     away: dict[str, str] = {}
-    for tier in tiers:
+    for name, tier in tiers.items():
         try:
-            answers[tier.name] = await ask(tier)
+            answers[name] = await ask(tier)
         except HandrailError as error:
-            away[tier.name] = error.message
+            away[name] = error.message
     return answers, away
