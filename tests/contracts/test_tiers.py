@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from proxy.ports import Shelf
-from proxy.terms import Kept, Row, Selection, Session, Table
-from tests.contracts.tiers import ALL, SHELVES, TIERS, Filled, Noun, rows_of
+from proxy.sealing import KEY_BYTES, NONCE_BYTES, PLAIN, Seal
+from proxy.stores.sqlite import LocalTier
+from proxy.terms import Handoff, Held, Kept, Row, Selection, Session, Table
+from tests.contracts.tiers import ALL, SHELVES, TIERS, Filled, Noun, rows_of, write
 from tests.stores.samples import AT_MS, LEASE_MS, exchange, handoff, held
 
 NOTHING = dict.fromkeys(Table, 0)
@@ -201,6 +206,26 @@ async def test_a_search_finds_a_text_however_it_is_written(filled: Filled, text:
     )
 
     assert 2 <= (await filled.tier.search([text]))[text]
+
+
+CANARY = "the canary sings"
+SEAL = Seal([b"k" * KEY_BYTES], partial(os.urandom, NONCE_BYTES))
+
+
+@pytest.mark.parametrize(("seal", "found"), [(SEAL, False), (PLAIN, True)], ids=["sealed", "as it is"])
+async def test_what_is_sealed_is_sealed_on_every_shelf(keeper: Shelf, tmp_path: Path, seal: Seal, found: bool) -> None:
+    """A shelf gets content as the file has it: with a key nothing of it is found, and whoever has the key opens it."""
+    action = replace(held("hd_1"), session_id="talk-1", arguments=CANARY)
+    packet = replace(handoff("ho_1", "talk-1"), summary=CANARY)
+    await write(tmp_path / "spool.db", (action, packet), seal)
+    await keeper.write(await rows_of(LocalTier(str(tmp_path / "spool.db"))))
+
+    assert found == bool((await keeper.search([CANARY]))[CANARY])
+    opened = {row.id: seal.open(row.table, row.id, row.body) for row in await rows_of(keeper)}
+    assert {"hd_1": action, "ho_1": packet} == {
+        "hd_1": msgspec.json.decode(opened["hd_1"], type=Held),
+        "ho_1": msgspec.json.decode(opened["ho_1"], type=Handoff),
+    }
 
 
 def row(version: int, status: int = 0, name: str = "ex_1") -> Row:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from proxy.ports import Shelf, Tier
+from proxy.sealing import PLAIN, Seal
 from proxy.stores import postgres, sqlite
 from proxy.terms import Exchange, Handoff, Held, Kept, Row, Secret, Selection, Session, Table
 from tests.postgres_servers import PASSWORD, shared_server
@@ -48,9 +49,9 @@ class _Shipped:
         await self._shelf.write(await rows_of(sqlite.LocalTier(str(self._spool))))
 
 
-async def write(path: Path, nouns: Sequence[Noun]) -> None:
+async def write(path: Path, nouns: Sequence[Noun], seal: Seal = PLAIN) -> None:
     """Write records as whoever serves does."""
-    async with sqlite.open(sqlite.Settings(path=str(path))) as store:
+    async with sqlite.open(sqlite.Settings(path=str(path), seal=seal)) as store:
         for noun in nouns:
             match noun:
                 case Exchange():
