@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import count
 from random import Random
@@ -64,6 +65,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """Handrail is put in front of the agent while conversations are under way."""
     signed: bool = False
     """The agent puts something under each reply."""
+    key: str = ""
+    """The `prompt_cache_key` of calls: one for each `conversation`, one for each of ten `groups`, or one for `all`."""
 
 
 VARIANTS = (
@@ -82,6 +85,14 @@ VARIANTS = (
     Variant(name="all open alike, regenerated and edited", opening=True, edits=0.15),
     Variant(name="all open alike, Handrail started in between", opening=True, late=True),
     Variant(name="all open alike, prompt changes", opening=True, prompt="clock"),
+    Variant(name="the same, a cache key for each conversation", opening=True, prompt="clock", key="conversation"),
+    Variant(name="the same, ten cache keys", opening=True, prompt="clock", key="groups"),
+    Variant(name="the same, one cache key", opening=True, prompt="clock", key="all"),
+    Variant(name="call ids numbered, a cache key for each", window=6, numbered=True, key="conversation"),
+    Variant(name="call ids numbered, ten cache keys", window=6, numbered=True, key="groups"),
+    Variant(name="Handrail started in between, a cache key for each", opening=True, late=True, key="conversation"),
+    Variant(name="Handrail started in between, ten cache keys", opening=True, late=True, key="groups"),
+    Variant(name="Handrail started in between, one cache key", opening=True, late=True, key="all"),
 )
 
 
@@ -117,12 +128,18 @@ def _step(told: Told, variant: Variant, said: list[Message], reply: Message, num
     named = variant.user or variant.prompt == "customer"
     return Step(
         told=told.id,
-        body={**body, "user": told.id} if variant.user else body,
+        body={**body, **({"user": told.id} if variant.user else {}), **_key(told, variant)},
         reply=reply,
         said=said,
         kept=_kept(reply, variant),
         who=told.id if named else "",
     )
+
+
+def _key(told: Told, variant: Variant) -> dict[str, str]:
+    groups = f"group {zlib.crc32(told.id.encode()) % 10}"
+    keys = {"conversation": told.id, "groups": groups, "all": "the agent"}
+    return {"prompt_cache_key": keys[variant.key]} if variant.key else {}
 
 
 def _sent(said: list[Message], variant: Variant) -> list[Message]:

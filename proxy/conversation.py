@@ -14,7 +14,11 @@ the next call will show of it, all salted with the principal and agent, so that 
   each reply. A mark tells a conversation only as long as no other has left it, and a mere `hi` leaves none, unless it
   brought in a human.
 
-Where neither tells, the call begins a conversation of its own: one that is split loses what it had; one that is taken
+A `prompt_cache_key` names no conversation: many agents send one for all of theirs. But calls that have one leave their
+marks, and that of all messages in any case, once more together with it. These are asked last, and tell a conversation
+only if no other has left them and it has not gone on since: then both have said the same under one key.
+
+Where nothing tells, the call begins a conversation of its own: one that is split loses what it had; one that is taken
 for another's gets what was never its own.
 """
 
@@ -101,13 +105,16 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
     whole: str
     marks: tuple[str, ...]
+    keyed: tuple[str, ...] = ()
+    """Marks that only a call with the same `prompt_cache_key` can leave or find."""
 
 
 class History:
     """The digests of one request's messages, to be extended by the reply."""
 
-    def __init__(self, caller: Caller, messages: Sequence[Message], user: str = "") -> None:
+    def __init__(self, caller: Caller, messages: Sequence[Message], user: str = "", key: str = "") -> None:
         self.user = user
+        self._key = key
         self._salt = _sized(caller.principal, caller.agent, "").encode()
         self._said = _digest(self._salt)
         self._setting = _digest(self._salt)
@@ -132,7 +139,7 @@ class History:
             turn=turn,
             user=self.user,
             end=stands.whole if stands else "",
-            marks=end.marks if end else (),
+            marks=(*end.marks, *end.keyed) if end else (),
         )
 
     def _read(self, messages: Sequence[Message]) -> None:
@@ -166,7 +173,12 @@ class History:
         said.update(_canonical(message))
         all_said = said.hexdigest()
         whole = _digest(f"{all_said}{self._setting.hexdigest()}{self.user}".encode()).hexdigest()
-        return End(whole=whole, marks=(*((all_said,) if sure or self._tells() else ()), *self._recent(message)))
+        recent = self._recent(message)
+        keyed = tuple(map(self._keyed, (all_said, *recent))) if self._key else ()
+        return End(whole=whole, marks=(*((all_said,) if sure or self._tells() else ()), *recent), keyed=keyed)
+
+    def _keyed(self, mark: str) -> str:
+        return _digest(f"{mark}{self._key}".encode("utf-8", "surrogatepass")).hexdigest()
 
     def _recent(self, message: Message) -> tuple[str, ...]:
         """Return the mark of a message's calls, or of how it begins after the newest messages, if that is enough."""

@@ -260,7 +260,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     turn: int = 1
     """1 for the first call of the conversation."""
     link: str = "new"
-    """How it was found: `header`, `metadata`, `prefix` (all of its history), `trace` (less), or `new`."""
+    """How it was found: `header`, `metadata`, `prefix` (all of its history), `trace` (less), `key` (less, and the
+    `prompt_cache_key`), or `new`."""
     issued: tuple[Issued, ...] = ()
     """The newest tool calls that Handrail let through, oldest first."""
     tools: Mapping[str, str] = {}

@@ -410,3 +410,25 @@ def test_a_result_of_one_id_that_two_calls_share_is_not_verified() -> None:
     (result,) = results(history, Session(id="s", issued=calls), 2)
 
     assert not result.verified
+
+
+@pytest.mark.parametrize(
+    ("caller", "key", "found"),
+    [
+        pytest.param(CALLER, "k", True, id="the same"),
+        pytest.param(CALLER, "l", False, id="another key"),
+        pytest.param(CALLER, "", False, id="no key"),
+        pytest.param(OTHER, "k", False, id="another caller"),
+    ],
+)
+def test_a_cache_key_leaves_marks_of_its_own(caller: Caller, key: str, found: bool) -> None:
+    """Only a call of the same caller with the same key finds them, whatever the system prompt says by then."""
+    said = Reply(text="hi")
+    before = History(CALLER, (Message(role="system", text="one"), HELLO), key="k")
+    plain = History(CALLER, (Message(role="system", text="one"), HELLO))
+    after = History(caller, (Message(role="system", text="two"), HELLO, Message(role="assistant", text="hi")), key=key)
+
+    left = before.stand(Session(id="s"), before.extended(said)).marks
+
+    assert found == bool(after.end and {*after.end.keyed} & {*left})
+    assert {*plain.stand(Session(id="s"), plain.extended(said)).marks} < {*left}

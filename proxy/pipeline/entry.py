@@ -63,7 +63,7 @@ async def enter(walk: Walk) -> None:
     draft.computed = _read(walk, lambda policies: policies.computed)
     user = conversation.user(request, caller)
     draft.customer = conversation.customer(conversation.named(request), caller.tenant, walk.house.customer_key)
-    walk.history = conversation.History(caller, request.messages, user)
+    walk.history = conversation.History(caller, request.messages, user, _cache_key(request))
     draft.session = await _session(walk)
     walk.facts = Facts(
         at_ms=draft.at_ms,
@@ -128,6 +128,11 @@ async def _session(walk: Walk) -> Session:
     return replace(known, turn=place.turn + 1, link=link)
 
 
+def _cache_key(request: Request) -> str:
+    key = request.body.get("prompt_cache_key")
+    return key if isinstance(key, str) else ""
+
+
 async def _place(walk: Walk) -> tuple[Place | None, str]:
     """Return where the conversation was that goes on with this call, and what told: all of its history, or less
     that only one conversation has left."""
@@ -136,8 +141,20 @@ async def _place(walk: Walk) -> tuple[Place | None, str]:
         return place, "prefix"
     for mark in history.marks:
         if places := await sessions.passed(mark, history.user):
-            return (places[0] if len(places) == 1 else None), "trace"
+            if len(places) == 1:
+                return places[0], "trace"
+            break
+    for mark in history.end.keyed if history.end else ():
+        places = await sessions.passed(mark, history.user)
+        if len(places) == 1 and await _stands(walk, places[0]):
+            return places[0], "key"
     return None, ""
+
+
+async def _stands(walk: Walk, place: Place) -> bool:
+    """Say whether a conversation has not gone on from a place where it was."""
+    known = await walk.house.sessions.load(place.session_id)
+    return known is not None and known.turn == place.turn + 1
 
 
 async def check_results(walk: Walk) -> None:

@@ -86,11 +86,12 @@ class Agent:
     def __init__(self, *answers: str, snapshot: Snapshot = PLAIN) -> None:
         self.walked = Walked(*(Script(chunks=(ANSWER % said.encode(),)) for said in answers), snapshot=snapshot)
 
-    async def call(self, *said: str, prompt: str = "", user: str = "") -> str:
+    async def call(self, *said: str, prompt: str = "", user: str = "", key: object = None) -> str:
         """Send a history in which user and assistant take turns; return the name of its session."""
         messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
         system = [{"role": "system", "content": prompt}] if prompt else []
-        await self.walked.call({"model": "large", "messages": [*system, *messages], "user": user})
+        cached = {} if key is None else {"prompt_cache_key": key}
+        await self.walked.call({"model": "large", "messages": [*system, *messages], "user": user, **cached})
         return self.walked.seen[-1].session.id
 
 
@@ -138,6 +139,58 @@ async def test_a_conversation_that_is_known_alone_is_gone_on_with() -> None:
     back = await agent.call("where is my order?", "Which order is it about?", "2")
 
     assert (opened, "trace", 2) == (back, *_link(agent.walked))
+
+
+async def test_a_cache_key_tells_who_opened_alike() -> None:
+    """Where system prompts change and all open alike, a key for each conversation tells which goes on."""
+    agent = Agent(*["Hello!"] * 2, "a", "b")
+    opened = {key: await agent.call("Hi", prompt=f"It is {key}.", key=key) for key in ("one", "two")}
+
+    second = {key: await agent.call("Hi", "Hello!", "well", prompt="Later.", key=key) for key in ("two", "one")}
+
+    assert (opened, "key", 2) == (second, *_link(agent.walked))
+
+
+async def test_a_cache_key_for_all_tells_nothing() -> None:
+    """An agent that sends one key for all its conversations has none joined by it."""
+    agent = Agent(*["Hello!"] * 2, "a")
+    opened = {await agent.call("Hi", prompt=f"It is {number}.", key="k") for number in (1, 2)}
+    third = await agent.call("Hi", "Hello!", "well", prompt="It is 3.", key="k")
+
+    assert (3, "new") == (len({*opened, third}), agent.walked.seen[-1].session.link)
+
+
+async def test_a_conversation_that_has_gone_on_is_not_told_by_its_cache_key() -> None:
+    """Who says what it has said, and is not where it stands, may be another: nothing is joined."""
+    agent = Agent("Hello!", "a", "b")
+    opened = await agent.call("Hi", prompt="It is one.", key="k")
+    assert opened == await agent.call("Hi", "Hello!", "well", prompt="It is two.", key="k")
+
+    other = await agent.call("Hi", "Hello!", "so", prompt="It is three.", key="k")
+
+    assert (False, "new") == (other == opened, agent.walked.seen[-1].session.link)
+
+
+@pytest.mark.parametrize(
+    "keys", [(None, "k"), ("k", None), ("k", "l"), ("", ""), (7, 7)], ids=["late", "lost", "new", "empty", "no text"]
+)
+async def test_without_the_same_cache_key_nothing_is_joined_by_it(keys: tuple[object, object]) -> None:
+    """The key has to have been there, a text, and the same."""
+    agent = Agent("Hello!", "a")
+    opened = await agent.call("Hi", prompt="It is one.", key=keys[0])
+
+    second = await agent.call("Hi", "Hello!", "well", prompt="It is two.", key=keys[1])
+
+    assert opened != second
+
+
+async def test_a_cache_key_is_its_callers_and_users() -> None:
+    """Users with the same key are as far apart as ever."""
+    agent = Agent("Hello!", "a")
+    ann = await agent.call("Hi", prompt="It is one.", user="ann", key="k")
+    eve = await agent.call("Hi", "Hello!", "well", prompt="It is two.", user="eve", key="k")
+
+    assert ann != eve
 
 
 async def test_users_are_never_joined() -> None:

@@ -56,7 +56,9 @@ models:
   abort: {provider: bench, model: m, price: PRICE}
 policies: [policy.yaml]
 state: {path: state.sqlite}
+limits: {drain_s: 300}
 """
+"""Replies of thousands of tokens take longer than the default allows a drain."""
 PRICE = "{input_usd_per_mtok: 0.25, output_usd_per_mtok: 2}"
 POLICY = """\
 apiVersion: handrail.dev/v1alpha1
