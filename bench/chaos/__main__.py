@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 import re
 import shutil
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -93,6 +94,8 @@ def main(arguments: list[str] | None = None, places: Places = Places()) -> int: 
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
     full = chosen.slice == "full"
+    # Ended from outside, a row still ends the processes that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     rows: list[Ran] = []
     for name in chosen.row or ROWS:
         rows.append(work(name, places, seed=chosen.seed, full=full))
