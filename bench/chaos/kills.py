@@ -25,8 +25,8 @@ from bench.chaos.provider import FakeProvider, Script
 from bench.chaos.rows_api import Plan
 from proxy import cli
 
-SEATS = 3
-CLIENTS = 24
+SEATS = 4
+CLIENTS = 12
 LEASE_S = 2
 SLACK_S = 2 * LEASE_S + 4
 """A lease, the beat after it at which another process looks, and the time that a busy machine takes."""
