@@ -236,11 +236,13 @@ async def _cover(walk: Walk, decision: Decision) -> None:
 
 def targets(walk: Walk) -> Iterator[Target]:
     """Yield the targets to try, capped by `limits.max_attempts`; after the first only while its provider may get
-    calls that have failed elsewhere."""
+    calls that have failed elsewhere, and only for a client that is still there."""
     house, route = walk.house, walk.draft.route
     if not route:
         return
     for number, target in enumerate(route.targets[: walk.snapshot.limits.max_attempts]):
+        if number and walk.client.gone:
+            return
         if not number or house.retries.take(target.provider, house.clock.monotonic_ms()):
             yield target
         else:

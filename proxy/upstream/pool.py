@@ -94,13 +94,18 @@ class Pool:
         sock = await aiohappyeyeballs.start_connection(
             await self._resolve(target), happy_eyeballs_delay=0.25, loop=self._loop, socket_factory=new_socket
         )
-        _, connection = await self._loop.create_connection(
-            lambda: Connection(self._loop, self._open),
-            sock=sock,
-            ssl=self._tls if target.tls else None,
-            server_hostname=target.host if target.tls else None,
-        )
-        return connection
+        try:
+            _, connection = await self._loop.create_connection(
+                lambda: Connection(self._loop, self._open),
+                sock=sock,
+                ssl=self._tls if target.tls else None,
+                server_hostname=target.host if target.tls else None,
+            )
+        except ConnectionError as exc:  # it is connected: what breaks off now is the handshake
+            failure = fault("tls_failed", detail=errno_name(exc))
+        else:
+            return connection
+        raise failure
 
     async def _resolve(self, target: Target) -> list[aiohappyeyeballs.AddrInfoType]:
         """Return the addresses of a host. A burst of calls shares one lookup, which outlives any of them."""

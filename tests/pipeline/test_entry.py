@@ -43,6 +43,15 @@ async def test_a_storm_is_not_multiplied() -> None:
     assert {(429, "7")} == {(head.status, head.headers["retry-after"]) for o in outcomes if (head := o.head)}
 
 
+async def test_nobody_else_is_asked_for_a_client_that_has_left() -> None:
+    """A call whose client has left is read to its end for the books, but no other target is paid for it."""
+    walked = Walked(Script(status=503), Script(status=503))
+
+    await walked.call({**ASK, "model": "both"}, gone=True)
+
+    check_books(walked, State.CLIENT_GONE, [State.FAULT])
+
+
 class Late(ScriptedUpstream):
     """A provider that lets a minute pass before each of its answers."""
 

@@ -129,6 +129,18 @@ async def test_a_server_without_tls_is_not_spoken_to_in_the_clear() -> None:
     assert "tls_failed" == seen.code
 
 
+async def test_a_handshake_that_is_broken_off_is_a_fault_of_tls() -> None:
+    """A server that is there and closes in the handshake was reached: what failed is TLS."""
+
+    async def script(peer: Peer) -> None:
+        peer.reset()
+
+    async with provider(script) as here:
+        seen = await outcome_of(here.url.replace("http:", "https:"))
+
+    assert Outcome(code="tls_failed", error_status=502, retryable=True) == seen
+
+
 async def test_a_handshake_that_hangs_ends_with_the_connect_deadline() -> None:
     """TLS is part of connecting."""
 
