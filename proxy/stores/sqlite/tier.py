@@ -111,7 +111,8 @@ class LocalTier:
         def run() -> T:
             with closing(reopen(self._path, "rw")) as connection:
                 connection.execute(f"PRAGMA busy_timeout={self._patience_ms}")
-                connection.execute("PRAGMA synchronous=OFF")
+                # What moves the log into the file syncs both: nothing erased comes back with the power.
+                connection.execute("PRAGMA synchronous=NORMAL")
                 connection.execute("PRAGMA secure_delete=ON")
                 return operation(connection)
 
