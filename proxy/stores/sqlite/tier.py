@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from functools import partial
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from proxy.errors import Overloaded
-from proxy.stores import OPEN, spellings
+from proxy.stores import OPEN
 from proxy.stores.sqlite.counters import scopes
 from proxy.stores.sqlite.file import overloaded, reopen
+from proxy.stores.sqlite.needles import Needles
 from proxy.stores.sqlite.tables import OLD, PURGE, SHAPES, delete, row, select
 from proxy.terms import Row, Selection, Table
 
@@ -103,8 +105,9 @@ class LocalTier:
 
     async def search(self, needles: Collection[str]) -> Mapping[str, int]:
         """Return in how many rows and places of its files each needle still occurs."""
-        in_rows = await self._do(partial(_in_rows, needles))
-        in_files = await asyncio.to_thread(_in_files, self._path, needles)
+        looked_for = Needles(needles)
+        in_rows = await self._do(partial(_in_rows, looked_for))
+        in_files = await asyncio.to_thread(_in_files, self._path, looked_for)
         return {needle: in_rows[needle] + in_files[needle] for needle in needles}
 
     async def _do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -171,37 +174,24 @@ def _empty_log(connection: sqlite3.Connection) -> None:
         )
 
 
-def _in_rows(needles: Collection[str], connection: sqlite3.Connection) -> dict[str, int]:
-    found = dict.fromkeys(needles, 0)
+def _in_rows(needles: Needles, connection: sqlite3.Connection) -> Counter[str]:
+    """Return in how many rows each needle is."""
+    found = needles.nowhere()
     for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-        columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
-        for needle in needles:
-            found[needle] += _matching(table, columns, needle, connection)
+        for columns in connection.execute(f"SELECT * FROM {table}"):
+            text = "\n".join(column for column in columns if isinstance(column, str))
+            found.update(needles.found(text.encode()).keys())
     return found
 
 
-def _matching(table: str, columns: list[str], needle: str, connection: sqlite3.Connection) -> int:
-    forms = sorted(spellings(needle))
-    tests = [f'instr(CAST("{name}" AS BLOB), ?{n})' for name in columns for n, _ in enumerate(forms, 1)]
-    count: int = connection.execute(f"SELECT count(*) FROM {table} WHERE {' OR '.join(tests)}", forms).fetchone()[0]
-    return count
-
-
-def _in_files(path: str, needles: Collection[str]) -> dict[str, int]:
-    forms = {needle: spellings(needle) for needle in needles}
-    found = dict.fromkeys(needles, 0)
+def _in_files(path: str, needles: Needles) -> Counter[str]:
+    found = needles.nowhere()
     for file in (Path(path), Path(f"{path}-wal")):
-        for before, piece in _pieces(file) if file.exists() else ():
-            for needle in needles:
-                # With as much of the piece before as one that stands across both has there, and no more.
-                found[needle] += sum((before[-len(form) :][1:] + piece).count(form) for form in forms[needle])
+        found.update(needles.in_pieces(_pieces(file) if file.exists() else ()))
     return found
 
 
-def _pieces(file: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield a file in pieces, each with the one before it."""
+def _pieces(file: Path) -> Iterator[bytes]:
     with file.open("rb") as opened:
-        before = b""
         while piece := opened.read(_PIECE):
-            yield before, piece
-            before = piece
+            yield piece
