@@ -6,7 +6,7 @@ In: nouns. Out: the shapes that doors and plug-ins implement. Never: an implemen
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -137,9 +137,9 @@ class AuditLog(Protocol):
     def note(self, write: Callable[[bytes], dict[str, Json]]) -> None:
         """Put down an entry; queued, never awaited, never refused."""
 
-    async def ensure(self, write: Callable[[bytes], dict[str, Json]]) -> None:
-        """Put down an entry. Where the log is required, return only when it is on disk, and raise Overloaded when it
-        cannot be."""
+    def ensure(self, write: Callable[[bytes], dict[str, Json]]) -> Awaitable[None]:
+        """Put down an entry now, and return what to wait for: where the log is required, that it is on disk. Raise
+        Overloaded, now or there, when it cannot be."""
 
 
 class Rulings(Protocol):

@@ -5,6 +5,7 @@ Both stand in front of the store and are the same port: whoever records through 
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from proxy import audit
@@ -21,9 +22,10 @@ class AuditedRecords:
         self.keep = records.keep
 
     async def dispatch(self, exchange: Exchange) -> None:
-        """Log the call, then write it; raise Overloaded when either cannot be done, so that nothing leaves."""
-        await self._log.ensure(partial(audit.dispatched, exchange))
-        await self._records.dispatch(exchange)
+        """Log and write the call, waiting for both at once; raise Overloaded when one cannot be done, so that nothing
+        leaves."""
+        logged = self._log.ensure(partial(audit.dispatched, exchange))
+        await asyncio.gather(logged, self._records.dispatch(exchange))
 
     def finish(self, exchange: Exchange) -> None:
         """Write and log the finished call; queued."""

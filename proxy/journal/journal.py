@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import msgspec
@@ -95,16 +95,20 @@ class Journal:
         """Put down an entry; never waits, never raises."""
         self._put(write, None)
 
-    async def ensure(self, write: Writer) -> None:
-        """Put down an entry. Where the log is required, return only when it is on disk, and raise Overloaded when it
-        cannot be."""
+    def ensure(self, write: Writer) -> Awaitable[None]:
+        """Put down an entry now, and return what to wait for: where the log is required, that it is on disk. Raise
+        Overloaded, now or there, when it cannot be."""
+        waiter = self._loop.create_future()
         if not self.required:
             self._put(write, None)
-            return
-        waiter = self._loop.create_future()
+            waiter.set_result(None)
+            return waiter
         if self.trouble or not self._put(write, waiter):
             raise refusal()
         self._wake.set()
+        return self._patient(waiter)
+
+    async def _patient(self, waiter: _Waiter) -> None:
         try:
             async with asyncio.timeout(self._pace.patience_s):
                 await waiter

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -20,16 +21,25 @@ class ListedLog:
     def __init__(self, *, refuses: bool = False) -> None:
         self.entries: list[dict[str, Json]] = []
         self.refuses = refuses
+        self.reached = 0
+        self.disk = asyncio.Event()
+        self.disk.set()
 
     def note(self, write: Callable[[bytes], dict[str, Json]]) -> None:
         """Take an entry."""
         self.entries.append(write(bytes(32)))
 
-    async def ensure(self, write: Callable[[bytes], dict[str, Json]]) -> None:
+    def ensure(self, write: Callable[[bytes], dict[str, Json]]) -> Awaitable[None]:
         """Take an entry, or refuse."""
         if self.refuses:
             raise Overloaded("no")
         self.note(write)
+        return self.stored()
+
+    async def stored(self) -> None:
+        """Wait for the disk."""
+        self.reached += 1
+        await self.disk.wait()
 
 
 SENT = exchange("ex_1", State.DISPATCHED, attempt("ex_1"))
@@ -54,6 +64,21 @@ async def test_a_call_that_cannot_be_logged_does_not_leave() -> None:
     with pytest.raises(Overloaded):
         await AuditedRecords(store, ListedLog(refuses=True)).dispatch(SENT)
     assert {} == store.exchanges
+
+
+async def test_a_call_waits_for_the_log_and_the_records_at_once() -> None:
+    """It waits as long as the slower of the two takes, not as both: the record is written while the log still syncs,
+    and the call goes on when both are there."""
+    log, store = ListedLog(), MemoryStore()
+    log.disk.clear()
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(AuditedRecords(store, log).dispatch(SENT))
+        while not (log.reached and store.exchanges):  # noqa: ASYNC110 - each side says so for itself
+            await asyncio.sleep(0)
+        waited = not call.done()
+        log.disk.set()
+
+    assert (True, SENT) == (waited, store.exchanges["ex_1"])
 
 
 async def test_rulings_are_logged_before_and_after() -> None:
