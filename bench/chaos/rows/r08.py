@@ -33,7 +33,7 @@ from proxy.stores.sqlite.books import Books, Operation
 from proxy.stores.sqlite.checkpoints import copy_log
 from proxy.stores.sqlite.contents import Contents
 from proxy.stores.sqlite.file import connect
-from proxy.terms import State
+from proxy.terms import Settlement, State
 
 TITLE = "cold start with a journal of 100 k records"
 GATE = "at most 2 s + import"
@@ -73,9 +73,13 @@ def leave(folder: Path, records: int) -> None:
 
 
 def _operations(books: Books, number: int, done: bool) -> Iterator[Operation]:
-    yield partial(books.dispatch, _exchange(number, State.DISPATCHED), 1)
+    exchange = _exchange(number, State.DISPATCHED)
+    yield partial(books.dispatch, exchange, 1)
     if done:
         yield partial(books.finish, _exchange(number, State.COMPLETE))
+        attempt = exchange.attempts[0]
+        paid = Settlement(reservation_id=attempt.reservation_id, nanousd=1, tokens=1, counters=attempt.counters)
+        yield partial(books.settle, paid, attempt.started_ms)
 
 
 def _entries(number: int, done: bool) -> Iterator[audit.Writer]:
