@@ -36,7 +36,6 @@ kind: AgentPolicy
 metadata: {name: durable, version: 1.0.0}
 spec: {spend: [{id: day, scope: agent, window: day, limitUSD: 100000}]}
 """
-_LISTENS = re.compile(r"listening on http://(\S+)|OPENAI_BASE_URL=http://(\S+?)/v1")
 _LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
 _HEAD = (
     b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
