@@ -40,7 +40,7 @@ STRETCH = "0"
 
 FULL, SHORT = 40, 2
 """Times that the disk is full."""
-SIZES = (48, 8)
+SIZES = (64, 24)
 """Megabytes: with room for SQLite's log at its full length, and without."""
 AGENTS = 6
 PORTS = (8747, 8748, 8749)
@@ -57,7 +57,7 @@ def mounted(folder: Path, megabytes: int) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(path: Path) -> None:
@@ -111,7 +111,16 @@ async def until(status: int, server: Server) -> float:
 async def fillings(disk: Path, provider: FakeProvider, times: int, dice: random.Random) -> dict[str, Figure]:
     """Fill the disk so many times; return what was seen."""
     server = Server(disk, provider.url, REQUIRED, ports=PORTS)
-    await server.start()
+    try:
+        await server.start()
+        return await _fillings(disk, server, provider, times, dice)
+    finally:
+        await server.end()
+
+
+async def _fillings(
+    disk: Path, server: Server, provider: FakeProvider, times: int, dice: random.Random
+) -> dict[str, Figure]:
     back_s, killed, sent_while_full = [], 0, 0
     agents = Agents(server.port, disk.name)
     async with asyncio.TaskGroup() as group:
@@ -130,7 +139,6 @@ async def fillings(disk: Path, provider: FakeProvider, times: int, dice: random.
             os.unlink(disk / "filler")
             back_s.append(await server.start() if dead else await until(200, server))
         calling.cancel()
-    await server.end()
     return {
         "times full": times,
         "killed while full": killed,
