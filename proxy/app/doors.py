@@ -43,7 +43,7 @@ async def listen(stack: contextlib.AsyncExitStack, here: Running) -> None:
         here.admin_token_path,
         lambda: status(here),
         lambda: coverage(here.house.snapshot),
-        desk=journal.AuditedRulings(here.store, here.audit_log) if here.audit_log else here.store,
+        desk=journal.AuditedRulings(here.house.desk, here.audit_log) if here.audit_log else here.house.desk,
         clock=here.house.clock,
         error=_error_reply,
         on_bug=_log_bug,
@@ -85,6 +85,8 @@ def _not_ready(plane: DataPlane, here: Running) -> tuple[str, ...]:
         reasons.append("not accepting calls")
     if here.store.trouble:
         reasons.append(f"records cannot be written: {here.store.trouble}")
+    if here.conversations and here.conversations.trouble:
+        reasons.append(f"conversations cannot be asked for: {here.conversations.trouble}")
     if here.audit_log and here.audit_log.required and here.audit_log.trouble:
         reasons.append(f"the audit log cannot be written: {here.audit_log.trouble}")
     return tuple(reasons)

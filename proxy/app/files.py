@@ -23,8 +23,10 @@ SEED_BYTES = 32
 SHORTEST_KEY = 32
 
 
-def password(section: config.RedisSection, folder: Path, environment: Mapping[str, str]) -> Secret:
-    """Return the password of the ledger that replicas share, empty where none is named."""
+def password(
+    section: config.RedisSection | config.ConversationsSection, folder: Path, environment: Mapping[str, str]
+) -> Secret:
+    """Return the password of a Redis that replicas share, empty where none is named."""
     if section.password_env:
         return Secret(environment[section.password_env])
     return Secret((folder / section.password_file).read_text().strip() if section.password_file else "")

@@ -17,7 +17,7 @@ from proxy.stores import Budgets, sqlite
 from proxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from proxy.stores.redis import SharedBudgets
+    from proxy.stores.redis import SharedBudgets, SharedConversations
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +42,8 @@ class Running(msgspec.Struct, kw_only=True):
     budgets: Budgets
     shared: SharedBudgets | None
     """The same, where replicas share them."""
+    conversations: SharedConversations | None
+    """Sessions and the desk, where replicas share them; else they are in the store."""
     lock: Lock
     """As it lay beside the config when that was last read, taken or not."""
     opened_by: str = ""

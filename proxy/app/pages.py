@@ -14,7 +14,7 @@ from proxy.telemetry import RuleCounts
 from proxy.terms import Json, Phase
 
 if TYPE_CHECKING:
-    from proxy.stores.redis import SharedBudgets
+    from proxy.stores.redis import SharedBudgets, SharedConversations
 
 from proxy.app.instance import Running
 
@@ -35,6 +35,7 @@ def status(here: Running) -> dict[str, Json]:
         "open_calls": len(here.house.open_holds),
         "audit": here.audit_log.status() if here.audit_log else None,
         "ledger": _ledger_status(here.shared),
+        "conversations": _conversations_status(here.conversations),
     }
     return page
 
@@ -52,6 +53,10 @@ def _candidate_status(snapshot: Snapshot) -> Json:
 
 def _ledger_status(shared: SharedBudgets | None) -> Json:
     return {"away": shared.trouble, "unheld": shared.unheld} if shared else None
+
+
+def _conversations_status(shared: SharedConversations | None) -> Json:
+    return {"away": shared.trouble, "pending": shared.backlog} if shared else None
 
 
 def _durability_status(here: Running) -> Json:

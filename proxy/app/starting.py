@@ -24,6 +24,7 @@ from proxy.app.files import (
 from proxy.app.instance import Options, Running, read_config
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, raise_file_limit, spare_the_collector
 from proxy.app.upkeep import (
+    DAY_MS,
     background,
     delete_old,
     hear_notices,
@@ -42,10 +43,12 @@ from proxy.telemetry import TelemetrySettings, log, open_log, open_telemetry
 from proxy.upstream import UpstreamSettings, open_upstream
 
 if TYPE_CHECKING:
-    from proxy.stores.redis import SharedBudgets
+    from proxy.stores.redis import SharedBudgets, SharedConversations
 
 T = TypeVar("T")
 
+DAYS_IN_REDIS = 32
+"""How long a conversation that replicas share is known after its last call, where `state.keep_days` does not say."""
 PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
 """Where the simulated model is said to be while nothing is served."""
 
@@ -85,7 +88,7 @@ async def running(options: Options) -> AsyncIterator[Running]:
             reload_on_change(here, options, build, seen),
         ]
         if settings:
-            work.append(delivery.deliver(here.store, settings, here.house.clock))
+            work.append(delivery.deliver(here.house.desk, settings, here.house.clock))
         if here.audit_log and loaded.config.audit and loaded.config.audit.anchor.url:
             work.append(_anchor(here.audit_log, loaded.config.audit.anchor.url))
         await stack.enter_async_context(background(*work))
@@ -119,6 +122,7 @@ async def _start(
     customers = await asyncio.to_thread(customer_key, loaded)
     await stack.enter_async_context(_off_loop(open_log(settings.telemetry.log_level, sys.stderr)))
     shared = await _shared(stack, loaded, environment, store)
+    conversations = await _conversations(stack, loaded, environment, store)
     telemetry = await stack.enter_async_context(
         _off_loop(
             open_telemetry(
@@ -145,8 +149,8 @@ async def _start(
         upstream=await stack.enter_async_context(open_upstream(_upstream_settings(limits))),
         budgets=shared or store,
         records=journal.AuditedRecords(store, audit_log) if audit_log else store,
-        sessions=store,
-        desk=store,
+        sessions=conversations or store,
+        desk=conversations or store,
         estimator=LazyEstimator(),
         health=TargetHealth(),
         observe=telemetry.observe,
@@ -166,6 +170,7 @@ async def _start(
         store=store,
         budgets=shared or store,
         shared=shared,
+        conversations=conversations,
         audit_log=audit_log,
         lock=await asyncio.to_thread(config.lock_of, loaded),
     )
@@ -194,6 +199,27 @@ async def _shared(
         replica_path=str((loaded.folder / loaded.config.state.path).with_name("replica.id")),
     )
     shared: SharedBudgets = await stack.enter_async_context(redis.open(settings, store, _tell_of_ledger))
+    return shared
+
+
+async def _conversations(
+    stack: contextlib.AsyncExitStack, loaded: config.Loaded, environment: Mapping[str, str], store: sqlite.SqliteStore
+) -> SharedConversations | None:
+    """Return the conversations that replicas share, where the config asks for them."""
+    hot, state = loaded.config.tiers.hot, loaded.config.state
+    if hot is None:
+        return None
+    redis = await asyncio.to_thread(plugins.load, "stores", "redis")
+    settings = redis.ConversationSettings(
+        url=hot.redis.url,
+        password=await asyncio.to_thread(password, hot.redis, loaded.folder, environment),
+        name=hot.redis.name,
+        replica=RandomIds().new("re"),
+        timeout_ms=hot.redis.timeout_ms,
+        keep_ms=int((state.keep_days or DAYS_IN_REDIS) * DAY_MS),
+    )
+    seal = await asyncio.to_thread(content_seal, loaded)
+    shared: SharedConversations = await stack.enter_async_context(redis.open_conversations(settings, store, seal))
     return shared
 
 

@@ -34,8 +34,8 @@ NOTICES_S = 2.0
 
 
 AT_START = (
-    "listen", "socket_mode", "health_listen", "admin_listen", "admin_token_file", "state", "budgets", "handoff",
-    "audit", "telemetry",
+    "listen", "socket_mode", "health_listen", "admin_listen", "admin_token_file", "state", "budgets", "tiers",
+    "handoff", "audit", "telemetry",
 )  # fmt: skip
 """Keys that a reload takes note of and only a restart puts in force."""
 
@@ -88,6 +88,8 @@ async def keep_leases(here: Running) -> None:
         now = here.house.clock.wall_ms()
         here.budgets.heartbeat(sorted(here.house.open_holds), now + int(lease_s * 1000))
         with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
+            if here.conversations:
+                await here.conversations.expire(now)
             closed = await here.budgets.recover(now)
             note_recovered(here, closed)
             for exchange in closed:

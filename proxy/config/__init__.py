@@ -20,7 +20,7 @@ from proxy.config.policies import (
     source_of,
 )
 from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load, opened_by
-from proxy.config.settings import AuditSection, Config, RedisSection
+from proxy.config.settings import AuditSection, Config, ConversationsSection, RedisSection
 
 __all__ = [
     "FUNCTIONS",
@@ -30,6 +30,7 @@ __all__ = [
     "TESTS_FILE",
     "AuditSection",
     "Config",
+    "ConversationsSection",
     "Loaded",
     "RedisSection",
     "build",

@@ -13,7 +13,14 @@ import msgspec
 from proxy import accounting, identity, plugins
 from proxy.config.policies import CANDIDATE, FINDER, compiled, watched_policies, why_unreadable
 from proxy.config.reading import SIMULATED, Loaded
-from proxy.config.settings import AuthSection, CeilingSection, PeerSection, ProviderSection, RedisSection
+from proxy.config.settings import (
+    AuthSection,
+    CeilingSection,
+    ConversationsSection,
+    PeerSection,
+    ProviderSection,
+    RedisSection,
+)
 from proxy.documents import Problems
 from proxy.errors import ConfigError
 from proxy.ports import Provider
@@ -65,7 +72,9 @@ class _Builder:
         if config.admin_token_file:
             self._file(config.admin_token_file, "admin_token_file")
         if config.budgets:
-            self._password(config.budgets.redis)
+            self._password(config.budgets.redis, "budgets", "redis")
+        if config.tiers.hot:
+            self._password(config.tiers.hot.redis, "tiers", "hot", "redis")
         if config.handoff:
             self._file(config.handoff.secret_file, "handoff", "secret_file")
         prices = self._prices()
@@ -124,8 +133,8 @@ class _Builder:
     def _key(self, name: str, section: ProviderSection) -> Secret | None:
         return self._secret("api_key", section.api_key_env, section.api_key_file, "providers", name)
 
-    def _password(self, section: RedisSection) -> Secret | None:
-        return self._secret("password", section.password_env, section.password_file, "budgets", "redis")
+    def _password(self, section: RedisSection | ConversationsSection, *place: str) -> Secret | None:
+        return self._secret("password", section.password_env, section.password_file, *place)
 
     def _secret(self, what: str, variable: str, file: str, *place: str | int) -> Secret | None:
         if variable:

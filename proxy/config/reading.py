@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -29,7 +29,7 @@ OPENED = {
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
-_LEDGER_URL = re.compile(r"rediss?://([^@/:?#\s]+@)?(\[[0-9A-Fa-f:.]+\]|[^@/:?#\s\[\]]+)(:[0-9]{1,5})?(/[0-9]+)?")
+_REDIS_URL = re.compile(r"rediss?://([^@/:?#\s]+@)?(\[[0-9A-Fa-f:.]+\]|[^@/:?#\s\[\]]+)(:[0-9]{1,5})?(/[0-9]+)?")
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,12 +120,14 @@ def _check_names(config: Config, text: Text, problems: Problems) -> None:
         _refers(text, ("default_model",), config.default_model, places, problems)
     if config.default_provider:
         _refers(text, ("default_provider",), config.default_provider, config.providers, problems)
-    if config.budgets and not _LEDGER_URL.fullmatch(config.budgets.redis.url):
-        # It may have a password in it, so it is not shown.
-        problems.add(
-            text.at(("budgets", "redis", "url")),
-            "this is no address such as redis://user@host:6379; a password goes into `password_env` or `password_file`",
-        )
+    for at, url in _redis_urls(config):
+        if not _REDIS_URL.fullmatch(url):
+            # It may have a password in it, so it is not shown.
+            problems.add(
+                text.at(at),
+                "this is no address such as redis://user@host:6379; "
+                "a password goes into `password_env` or `password_file`",
+            )
     if config.unlisted_models == "default" and not config.default_model:
         problems.add(text.at(("unlisted_models",)), "`default` needs a `default_model`")
     for key in ("listen", "health_listen", "admin_listen"):
@@ -152,6 +154,13 @@ def opened_by(config: Config) -> str:
         return "listen"
     by_all = config.listen.startswith(UNIX) and int(config.socket_mode, 8) & FOR_EVERYBODY
     return "socket_mode" if by_all else ""
+
+
+def _redis_urls(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+    if config.budgets:
+        yield ("budgets", "redis", "url"), config.budgets.redis.url
+    if config.tiers.hot:
+        yield ("tiers", "hot", "redis", "url"), config.tiers.hot.redis.url
 
 
 def _refers(text: Text, path: tuple[str | int, ...], name: str, known: object, problems: Problems) -> None:

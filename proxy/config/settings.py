@@ -108,6 +108,29 @@ class BudgetsSection(_Section, frozen=True, kw_only=True):
     redis: RedisSection
 
 
+class ConversationsSection(_Section, frozen=True, kw_only=True):
+    """The Redis in which replicas share conversations, and what waits for a human in them."""
+
+    url: str
+    password_env: str = ""
+    password_file: str = ""
+    name: str = "default"
+    """Replicas with the same name share their conversations."""
+    timeout_ms: int = 250
+
+
+class HotSection(_Section, frozen=True, kw_only=True):
+    """Where conversations are that go on; without it in `state.path`, for the processes of one host."""
+
+    redis: ConversationsSection
+
+
+class TiersSection(_Section, frozen=True, kw_only=True):
+    """Where else than in `state.path` things are kept."""
+
+    hot: HotSection | None = None
+
+
 class TelemetrySection(_Section, frozen=True, kw_only=True):
     """Where spans go, how many, and how much is logged."""
 
@@ -167,6 +190,7 @@ class Config(_Section, frozen=True, kw_only=True):
     kill_switch: str = ""
     state: StateSection = StateSection()
     budgets: BudgetsSection | None = None
+    tiers: TiersSection = TiersSection()
     handoff: HandoffSection | None = None
     audit: AuditSection | None = None
     telemetry: TelemetrySection = TelemetrySection()

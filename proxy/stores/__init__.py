@@ -20,7 +20,7 @@ import msgspec
 
 from proxy.errors import BudgetExceeded
 from proxy.ports import BudgetStore, Desk, RecordSink, SessionStore
-from proxy.terms import Attempt, Cost, Exchange, Held, HeldState, Limit, Settlement, State, Totals
+from proxy.terms import Attempt, Cost, Exchange, Handoff, Held, HeldState, Limit, Session, Settlement, State, Totals
 
 Pair: TypeAlias = tuple[str, str]
 """The name of a counter: (scope, window)."""
@@ -77,6 +77,22 @@ class Store(Budgets, RecordSink, SessionStore, Desk, Protocol):
 
     async def forget(self, before_ms: int) -> int:
         """Delete what was kept of calls that started earlier; return of how many. Their records stay."""
+
+
+class Copies(Protocol):
+    """What a replica keeps for its records of conversations that it shares with others."""
+
+    async def load(self, session_id: str) -> Session | None:
+        """Return a session as this replica knows it."""
+
+    def save(self, session: Session, at_ms: int) -> None:
+        """Add what one call knows of a session beyond its records; queued, never awaited."""
+
+    def copy_held(self, held: Held) -> None:
+        """Write an action as it stands, over what was known of it; queued, never awaited."""
+
+    def copy_handoff(self, handoff: Handoff) -> None:
+        """Write a packet as it stands, over what was known of it; it is delivered elsewhere. Queued, never awaited."""
 
 
 class Entry(enum.StrEnum):

@@ -212,6 +212,79 @@ async def test_a_ledger_that_is_away(
         assert f"handrail_budget_unheld_total {unheld}" in metrics
 
 
+ESCALATE_AT_ONCE = """
+apiVersion: handrail.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: p, version: 1.0.0}
+spec: {escalation: [{id: person, when: 'request.user_text.contains("person")', message: A person will answer.}]}
+"""
+
+
+def conversing(tmp_path: Path, name: str, server: RedisServer, more: str = "password_file: secret") -> app.Options:
+    """Configure a host that keeps its conversations in Redis, with a rule that hands over."""
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "secret").write_text("right\n")
+    (folder / "policy.yaml").write_text(ESCALATE_AT_ONCE)
+    tiers = f"tiers: {{hot: {{redis: {{url: '{server.url}', name: shop, {more}}}}}}}\n"
+    (folder / "handrail.yaml").write_text(CONFIG + "policies: [policy.yaml]\n" + tiers)
+    return app.Options(path=folder / "handrail.yaml", environment={"REDIS_PASSWORD": "right"})
+
+
+def said(*texts: str) -> dict[str, Any]:
+    """Return a call with this history, the user's turn first."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[number % 2], "content": text} for number, text in enumerate(texts)]
+    return {"model": "gpt-5-mini", "messages": messages}
+
+
+async def test_two_hosts_share_conversations(tmp_path: Path, redis_server: RedisServer) -> None:
+    """A conversation that went on at the one goes on at the other; what is handed over here a human owns there, too,
+    until it is given back by either; no other name on the server has any of it."""
+    one, two = [await asyncio.to_thread(conversing, tmp_path, name, redis_server) for name in "ab"]
+    question = "What is the state of my order 1234567?"
+    async with app.running(one) as first, app.running(two) as second:
+        answer = await ask(first, said(question))
+        handed = await ask(second, said(question, answer, "I want a person"))
+        owned = await ask(first, said(question, answer, "I want a person", handed, "Hello? Are you there?"))
+        [packet] = await first.house.desk.handoffs(True, 9)
+        await first.house.desk.close_handoff(packet.id, "ann", AT_MS)
+        after = await ask(second, said(question, answer, "Never mind, which colours are there?"))
+        page: Any = app.status(first)
+    names = await asyncio.to_thread(redis_server.command, "KEYS", "*")
+
+    assert packet.turn == 2
+    assert "A person will answer." == handed
+    assert isinstance(owned, str)
+    assert isinstance(after, str)
+    assert owned != after
+    assert {"away": "", "pending": 0} == page["conversations"]
+    assert all(name.startswith("{handrail-conversations:shop}:") for name in names)
+    with sqlite.Reader(str(tmp_path / "a" / ".handrail" / "handrail.sqlite")) as reader:
+        assert ["complete", "denied"] == [exchange.state for _, exchange in reader.tail(5)]
+
+
+async def test_conversations_that_are_away(tmp_path: Path, redis_server: RedisServer) -> None:
+    """Nobody knows then who owns them: calls are refused after `timeout_ms`, readiness says why, and it passes."""
+    more = "password_env: REDIS_PASSWORD, timeout_ms: 200"
+    async with app.running(await asyncio.to_thread(conversing, tmp_path, "a", redis_server, more)) as here:
+        question = "What is the state of my order 1234567?"
+        answer = await ask(here, said(question))
+        redis_server.freeze()
+        refused = await ask(here, said(question, answer, "And now?"))
+        readiness, why = await get(f"http://{here.health_listen}/readyz")
+        redis_server.thaw()
+
+        async def ready() -> bool:
+            return (await get(f"http://{here.health_listen}/readyz"))[0] == 200
+
+        assert "conversations_away" == refused["error"]["code"]
+        assert 503 == readiness
+        assert "conversations cannot be asked for" in str(why)
+        assert await until(ready)
+        assert isinstance(await ask(here, said(question, answer, "And now?")), str)
+
+
 def test_a_start_without_redis_does_not_load_it() -> None:
     """Only a config that asks for shared budgets pays for the client."""
     code = "import sys, proxy.app, proxy.cli; sys.exit('redis' in sys.modules)"

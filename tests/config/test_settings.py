@@ -127,6 +127,14 @@ PROVEN_ELSEWHERE = {
         ("budgets.redis.on_outage", "budgets.redis.timeout_ms"),
         "tests/app/test_starting.py::test_a_ledger_that_is_away",
     ),
+    **dict.fromkeys(
+        ("tiers.hot.redis.url", "tiers.hot.redis.password_file", "tiers.hot.redis.name"),
+        "tests/app/test_starting.py::test_two_hosts_share_conversations",
+    ),
+    **dict.fromkeys(
+        ("tiers.hot.redis.password_env", "tiers.hot.redis.timeout_ms"),
+        "tests/app/test_starting.py::test_conversations_that_are_away",
+    ),
     "telemetry.otlp_endpoint": "tests/app/test_starting.py::test_spans_are_sent",
     "telemetry.sample": "tests/app/test_starting.py::test_spans_are_sent",
     "telemetry.log_level": "tests/app/test_starting.py::test_log_level",

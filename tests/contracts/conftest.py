@@ -18,8 +18,9 @@ from tests.redis_servers import shared_server
 class Shelf:
     """One store of the shelf under test."""
 
-    def __init__(self, store: Store, path: Path) -> None:
+    def __init__(self, store: Store, path: Path, shared: Path | None = None) -> None:
         self.store = store
+        self._shared = shared
         self._memory = store if isinstance(store, MemoryStore) else None
         self._path = path
 
@@ -33,8 +34,13 @@ class Shelf:
         if self._memory:
             yield self._memory
             return
-        async with sqlite.open(sqlite.Settings(path=str(self._path), checkpoint_s=0.05)) as other:
-            yield other
+        path = self._path.with_name("beside.db") if self._shared else self._path
+        async with sqlite.open(sqlite.Settings(path=str(path), checkpoint_s=0.05)) as other:
+            if self._shared is None:
+                yield other
+                return
+            async with open_shared(self._shared, "b", other) as shared:
+                yield cast(Store, Conversing(shared, other))
 
     async def kept(self) -> dict[str, Kept]:
         """Return what was kept of calls, by exchange id, oldest first."""
@@ -65,6 +71,30 @@ class Together:
         return getattr(self._rest, name)
 
 
+class Conversing:
+    """Conversations that replicas share, and all else of one replica: what `app` puts together."""
+
+    def __init__(self, shared: redis.SharedConversations, own: Store) -> None:
+        self._shared = shared
+        self._own = own
+
+    async def recover(self, at_ms: int) -> list[Exchange]:
+        """Do what the upkeep does."""
+        await self._shared.expire(at_ms)
+        return await self._own.recover(at_ms)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._shared if hasattr(self._shared, name) else self._own, name)
+
+
+@asynccontextmanager
+async def open_shared(folder: Path, replica: str, own: sqlite.SqliteStore) -> AsyncIterator[redis.SharedConversations]:
+    """Open what replicas share whose folders are one test's."""
+    settings = redis.ConversationSettings(url=shared_server().url, name=str(folder), replica=replica, timeout_ms=5000)
+    async with redis.open_conversations(settings, own) as shared:
+        yield shared
+
+
 @asynccontextmanager
 async def shelf_of(name: str, folder: Path) -> AsyncIterator[Shelf]:
     """Open a store by its name."""
@@ -76,6 +106,10 @@ async def shelf_of(name: str, folder: Path) -> AsyncIterator[Shelf]:
     async with sqlite.open(sqlite.Settings(path=str(path), checkpoint_s=0.05)) as store:
         if name == "sqlite":
             yield Shelf(store, path)
+            return
+        if name == "conversations":
+            async with open_shared(folder, "a", store) as shared:
+                yield Shelf(cast(Store, Conversing(shared, store)), path, folder)
             return
         settings = redis.Settings(
             url=shared_server().url,
@@ -89,15 +123,17 @@ async def shelf_of(name: str, folder: Path) -> AsyncIterator[Shelf]:
 
 
 STORES = ("memory", "sqlite")
-OF_BUDGETS = (*STORES, "redis")
-"""Redis holds limits; all else stays in each replica's own file."""
+ALSO = {"test_budgets": "redis", "test_sessions": "conversations", "test_desk": "conversations"}
+"""What replicas share in Redis: limits, and conversations with what waits for a human in them."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test of a contract against every store that keeps it."""
     if "shelf" in metafunc.fixturenames:
-        names = OF_BUDGETS if metafunc.module.__name__.endswith("test_budgets") else STORES
-        metafunc.parametrize("shelf", names, indirect=True)
+        also = ALSO.get(metafunc.module.__name__.rpartition(".")[2], "")
+        purges = "purged" in metafunc.function.__name__ and also == "conversations"
+        # There each key goes by itself, `keep_ms` after it was written last.
+        metafunc.parametrize("shelf", (*STORES, *([also] if also and not purges else [])), indirect=True)
 
 
 @pytest.fixture

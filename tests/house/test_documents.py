@@ -107,9 +107,9 @@ def test_shown_commands_have_their_tests() -> None:
     assert [] == [command for command, (path, _, name) in named.items() if name not in names_of_tests(path)]
 
 
-def test_architecture_fits_two_screens() -> None:
+def test_architecture_is_read_in_one_sitting() -> None:
     """The map stays a map."""
-    assert 200 >= len(text("ARCHITECTURE.md").splitlines())
+    assert 240 >= len(text("ARCHITECTURE.md").splitlines())
 
 
 def test_architecture_names_every_room() -> None:

@@ -1,7 +1,8 @@
-"""Owns the shelf's ledger in Redis: spend limits that hold over all replicas that share it.
+"""Owns what replicas share in Redis: the ledger of spend limits (`open`), and conversations (`open_conversations`).
 
 `link` is one connection, `ledger` what can be asked over it (`ledger.lua` is the half that Redis runs), `purse` what
 this replica has of it, `keeper` its standing with it, and `budgets` the port's implementation on all of these.
+Of conversations `room` is the connection, `places` and `waiting` are what is known, `conversations` the ports.
 """
 
 from __future__ import annotations
@@ -12,11 +13,20 @@ from contextlib import asynccontextmanager
 
 from proxy.stores import OwnBooks
 from proxy.stores.redis.budgets import SharedBudgets
+from proxy.stores.redis.conversations import ConversationSettings, SharedConversations, open_conversations
 from proxy.stores.redis.keeper import Keeper, OnOutage, Settings
 from proxy.stores.redis.purse import Purse
 from proxy.stores.redis.replica import named
 
-__all__ = ["OnOutage", "Settings", "SharedBudgets", "open"]
+__all__ = [
+    "ConversationSettings",
+    "OnOutage",
+    "Settings",
+    "SharedBudgets",
+    "SharedConversations",
+    "open",
+    "open_conversations",
+]
 
 
 @asynccontextmanager

@@ -20,11 +20,15 @@ _NEWEST = "SELECT id, body FROM held WHERE key = ? ORDER BY seq DESC LIMIT 1"
 _HELD = "SELECT id, body FROM held WHERE id = ?"
 _LATE = "SELECT id, body FROM held WHERE state IN ('pending', 'approved') AND expires_ms <= ? LIMIT ?"
 _HOLD = "INSERT INTO held (id, key, state, expires_ms, session_id, body) VALUES (?, ?, ?, ?, ?, ?)"
+_COPY_HELD = f"{_HOLD} ON CONFLICT (id) DO UPDATE SET state = excluded.state, body = excluded.body"
 _CHANGE = "UPDATE held SET state = ?, body = ? WHERE id = ?"
 
 _OPEN = "SELECT id, body FROM handoffs WHERE session_id = ? AND closed_ms IS NULL"
 _HANDOFF = "SELECT id, body FROM handoffs WHERE id = ?"
 _HAND_OVER = "INSERT INTO handoffs (id, session_id, at_ms, due_ms, body) VALUES (?1, ?2, ?3, ?3, ?4)"
+_COPY_HANDOFF = """INSERT INTO handoffs (id, session_id, at_ms, closed_ms, body) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET closed_ms = excluded.closed_ms, body = excluded.body"""
+_CLOSED_ELSEWHERE = "UPDATE handoffs SET closed_ms = ? WHERE session_id = ? AND id <> ? AND closed_ms IS NULL"
 _CLOSE = "UPDATE handoffs SET closed_ms = ?, body = ? WHERE id = ?"
 _DELIVERED = "UPDATE handoffs SET due_ms = NULL, delivered_ms = ? WHERE id = ? AND due_ms IS NOT NULL"
 _POSTPONE = "UPDATE handoffs SET due_ms = ?, error = ?, tries = tries + 1 WHERE id = ? AND due_ms IS NOT NULL"
@@ -56,9 +60,12 @@ class Desk:
         newest = self._held(_NEWEST, held.key)
         if newest and standing(newest, held.created_ms).state in WAITING:
             return newest
-        body = self._contents.of_held(held)
-        self._execute(_HOLD, (held.id, held.key, held.state, held.expires_ms, held.session_id, body))
+        self._write(_HOLD, held)
         return held
+
+    def copy_held(self, held: Held) -> None:
+        """Write an action as it stands elsewhere."""
+        self._write(_COPY_HELD, held)
 
     def use(self, key: str, at_ms: int) -> Held | None:
         """Return the newest action with this key as it stands, and take it if it is approved."""
@@ -99,6 +106,14 @@ class Desk:
         self._execute(_CLOSE, (at_ms, self._contents.of_handoff(closed), handoff_id))
         return closed
 
+    def copy_handoff(self, handoff: Handoff) -> None:
+        """Write a packet as it stands elsewhere, where it is delivered as well."""
+        body = self._contents.of_handoff(handoff)
+        # Of a session one is open at a time: what is open here besides was closed where nobody told.
+        self._execute(_CLOSED_ELSEWHERE, (handoff.at_ms, handoff.session_id, handoff.id))
+        row = (handoff.id, handoff.session_id, handoff.at_ms, handoff.closed_ms or None, body)
+        self._execute(_COPY_HANDOFF, row)
+
     def delivered(self, handoff_id: str, at_ms: int) -> None:
         """Take a delivery off the queue."""
         self._execute(_DELIVERED, (at_ms, handoff_id))
@@ -114,6 +129,10 @@ class Desk:
     def _held(self, query: str, name: str) -> Held | None:
         row = self._execute(query, (name,)).fetchone()
         return self._contents.held(*row) if row else None
+
+    def _write(self, query: str, held: Held) -> None:
+        body = self._contents.of_held(held)
+        self._execute(query, (held.id, held.key, held.state, held.expires_ms, held.session_id, body))
 
     def _change(self, before: Held, after: Held) -> Held:
         if after != before:

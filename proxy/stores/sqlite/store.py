@@ -263,6 +263,16 @@ class SqliteStore:
         """Take away what the audit log has."""
         await self._commits.do(lambda: self._connection.execute(_TOOK_NOTICE, (number,)).rowcount)
 
+    # --- copies of what is elsewhere --------------------------------------------------------------------------------
+
+    def copy_held(self, held: Held) -> None:
+        """Write an action as it stands, over what was known of it; queued."""
+        self._commits.put(partial(self._desk.copy_held, held))
+
+    def copy_handoff(self, handoff: Handoff) -> None:
+        """Write a packet as it stands, over what was known of it; queued."""
+        self._commits.put(partial(self._desk.copy_handoff, handoff))
+
     # --- leases -----------------------------------------------------------------------------------------------------
 
     def heartbeat(self, reservation_ids: Sequence[str], until_ms: int) -> None:

@@ -11,7 +11,9 @@ import pytest
 
 from proxy.stores.redis.ledger import Ledger
 from proxy.stores.redis.link import open_link
+from tests.contracts.conftest import open_shared
 from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
+from tests.stores.redis.sharing import Pair, own_file
 
 Joined = Callable[..., AbstractAsyncContextManager[Ledger]]
 TIMEOUT_S = 5.0
@@ -40,6 +42,17 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
 def join(server: RedisServer) -> Joined:
     """Give a way to take part in one new ledger, by the name of a replica."""
     return joining(server)
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    """Two replicas that share their conversations."""
+    async with (
+        own_file(tmp_path) as own,
+        open_shared(tmp_path, "a", own) as first,
+        open_shared(tmp_path, "b", own) as second,
+    ):
+        yield first, second
 
 
 def joining(server: RedisServer) -> Joined:
