@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 
 from proxy.accounting import ENDLESS, asked_tokens
 from proxy.pipeline.books import UNSEEN_TOKENS
-from proxy.terms import Head, RawRequest, State, UsageSource
+from proxy.stores.memory import MemoryStore
+from proxy.terms import Head, RawRequest, Reservation, Settlement, State, Totals, UpstreamCall, UsageSource
 from proxy.wire.chat import decode
-from tests.fakes import ByteEstimator, Script
+from tests.fakes import ByteEstimator, FakeClock, Script, ScriptedReply, ScriptedUpstream
 from tests.pipeline.calls import HEAD, HELLO, STOP, STREAM, USAGE, event
 from tests.walking import CONFIG, Walked, compiled
 
@@ -299,6 +302,95 @@ async def test_what_policy_cuts_is_billed_by_what_was_seen(tmp_path: Path) -> No
     used = house.seen[0].attempts[0].usage
     assert (State.DENIED, UsageSource.BYTES) == (house.seen[0].state, used.source)
     assert 75 + UNSEEN_TOKENS <= used.output_tokens
+
+
+class Ledger:
+    """Books that remember what was held and settled, in order."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.held: list[str] = []
+        self.settled: list[Settlement] = []
+
+    async def reserve(self, reservation: Reservation, at_ms: int) -> None:
+        """Hold."""
+        self.held.append(reservation.id)
+        await self.store.reserve(reservation, at_ms)
+
+    def settle(self, settlement: Settlement, at_ms: int) -> None:
+        """Settle."""
+        self.settled.append(settlement)
+        self.store.settle(settlement, at_ms)
+
+    async def totals(self, counters: Sequence[tuple[str, str]]) -> list[Totals]:
+        """Add up."""
+        return await self.store.totals(counters)
+
+
+CALLS = [{"id": "c1", "type": "function", "function": {"name": "refund", "arguments": "{}"}}]
+CALLING = {"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "tool_calls": CALLS}}
+ASKS = Script(
+    chunks=(
+        json.dumps({"id": "c", "choices": [CALLING], "usage": {"prompt_tokens": 20, "completion_tokens": 9}}).encode(),
+    )
+)
+EXPLAINS = """{id: a, scope: agent, window: day, limitUSD: 1}]
+  actions: [{id: no, tools: [refund], when: "true", onDeny: explain, message: No.}"""
+TOOL = {"type": "function", "function": {"name": "refund", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("scripts", "nanousd"),
+    [
+        pytest.param((Script(status=500, chunks=(b"{}",)), Script(chunks=(REPLY,))), [0, 20_000], id="a fallback"),
+        pytest.param((Script(refuse="first_byte_timeout"), Script(chunks=(REPLY,))), [None, 20_000], id="a late one"),
+        pytest.param((ASKS, Script(chunks=(REPLY,))), [130_000, 70_000], id="a continuation"),
+    ],
+)
+async def test_every_attempt_is_held_and_settled_by_itself(
+    scripts: tuple[Script, ...], nanousd: list[int | None], tmp_path: Path
+) -> None:
+    """What is sent again, to the next target or after an explanation, is paid for again: with its own hold and bill."""
+    house = await walked(tmp_path, EXPLAINS, *scripts)
+    house.house.budgets = ledger = Ledger(house.store)
+
+    await house.call({**ASK, "model": "both", "tools": [TOOL]})
+
+    (exchange,) = house.seen
+    names = [f"{exchange.id}:{number}" for number in (1, 2)]
+    costs = [attempt.cost.nanousd for attempt in exchange.attempts]
+    assert (names, names) == (ledger.held, [settlement.reservation_id for settlement in ledger.settled])
+    assert [cost if known is None else known for known, cost in zip(nanousd, costs, strict=True)] == costs
+    assert all(cost is not None and cost > 0 for known, cost in zip(nanousd, costs, strict=True) if known is None)
+    (total,) = await house.store.totals([("agent:support", "day:2026-01-01")])
+    assert (sum(filter(None, costs)), 0, 2) == (total.nanousd, total.reserved_nanousd, total.calls)
+
+
+class Overnight(ScriptedUpstream):
+    """Answers on the next day."""
+
+    def __init__(self, clock: FakeClock, *scripts: Script) -> None:
+        super().__init__(*scripts)
+        self._clock = clock
+
+    @asynccontextmanager
+    async def send(self, call: UpstreamCall) -> AsyncIterator[ScriptedReply]:
+        """Take a day."""
+        self._clock.at_ms += 24 * 3600 * 1000
+        async with super().send(call) as reply:
+            yield reply
+
+
+async def test_a_late_settlement_goes_to_the_window_of_its_hold(tmp_path: Path) -> None:
+    """What was held for on one day and answered on the next is spent on the first."""
+    house = await walked(tmp_path, "{id: a, scope: agent, window: day, limitUSD: 1}")
+    house.house.upstream = Overnight(house.clock, Script(chunks=(REPLY,)))
+
+    await house.call(ASK)
+
+    days = await house.store.totals([("agent:support", "day:2026-01-01"), ("agent:support", "day:2026-01-02")])
+    assert [70_000, 0] == [day.nanousd for day in days]
+    assert [0, 0] == [day.reserved_nanousd for day in days]
 
 
 UNKNOWN = """
