@@ -97,7 +97,7 @@ class Racer:
                 await self._call()
             except BudgetExceeded:
                 self._note("r", "-", "-", 0)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.005)
             except Overloaded:
                 await asyncio.sleep(0.02)
 

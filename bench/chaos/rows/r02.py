@@ -21,7 +21,7 @@ GATE = "0 in 10^6 reserves"
 STRETCH = "0 in 10^7"
 RESERVES = 1_000_000
 PROCESSES = 4
-PART_S = 60.0
+PART_S = 120.0
 """Of a full run, after which everybody ends in order and progress is noted."""
 SHORT_S = 4.0
 CLEAN_UP_S = 4.0
@@ -42,7 +42,9 @@ def run(plan: Plan) -> Outcome:
         }
         figures = {name: number + int(plan.figures.get(name, 0)) for name, number in more.items()}
         plan.note(reserves(plan.folder), figures)
-    return judged(plan, wanted)
+    last = Race(plan)
+    asyncio.run(last.clean_up())
+    return judged(plan, wanted, last.died)
 
 
 def reserves(folder: Path) -> int:
@@ -62,11 +64,15 @@ class Race:
         self.died = self.kills = self.failovers = 0
 
     async def part(self, for_s: float) -> None:
-        """Race for some seconds, then have everybody clean up, and keep what the ledger says."""
+        """Race for some seconds."""
         with RedisPair(self._folder / "redis") as pair:
             await self._start(pair.url, WORKERS, self._folders)
             await self._break(pair, for_s)
             await self._end()
+
+    async def clean_up(self) -> None:
+        """Have everybody close what killed processes left, and keep what a new ledger is told."""
+        with RedisPair(self._folder / "redis") as pair:
             await self._start(pair.url, 0, self._folders)
             await asyncio.sleep(CLEAN_UP_S)
             await self._end()
@@ -110,7 +116,7 @@ class Race:
         self._processes.clear()
 
 
-def judged(plan: Plan, wanted: int) -> Outcome:
+def judged(plan: Plan, wanted: int, died: int) -> Outcome:
     """Judge what all parts left: the journals by the oracle, books, bills and ledger by the checker."""
     folders = [plan.folder / f"p{number}" for number in range(PROCESSES)]
     highest, granted, refused = peaks(folder / "journal" for folder in folders)
@@ -133,6 +139,7 @@ def judged(plan: Plan, wanted: int) -> Outcome:
         "most that was used of a limit, in %": round(100 * max(highest.values()) / CAP, 1),
         "calls billed": len(evidence.bill),
         **plan.figures,
+        "processes that ended by themselves": died + int(plan.figures["processes that ended by themselves"]),
         **{f"{name} {text.partition(':')[0]}: contradictions": verdict.count(name) for name, text in INVARIANTS.items()
            if name not in verdict.unchecked},
     }  # fmt: skip
