@@ -47,10 +47,15 @@ class LazyEstimator:
     def __init__(self) -> None:
         self._counter = accounting.token_counter()
         self._loading: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Load nothing any more: the process is about to end, and would wait for it."""
+        self._closed = True
 
     def count(self, text: str) -> tuple[int, bool]:
         """Return tokens and whether a tokenizer counted them."""
-        if self._loading is None:
+        if self._loading is None and not self._closed:
             self._loading = asyncio.get_running_loop().run_in_executor(None, self._counter.load)
         return self._counter.count(text)
 

@@ -142,6 +142,7 @@ async def _start(
     )
     clock = SystemClock()
     audit_log = await stack.enter_async_context(_open_audit(loaded, clock.wall_ms()))
+    estimator = LazyEstimator()
     house = House(
         snapshot=snapshot,
         clock=clock,
@@ -151,7 +152,7 @@ async def _start(
         records=journal.AuditedRecords(store, audit_log) if audit_log else store,
         sessions=conversations or store,
         desk=conversations or store,
-        estimator=LazyEstimator(),
+        estimator=estimator,
         health=TargetHealth(),
         observe=telemetry.observe,
         pause=asyncio.sleep,
@@ -178,6 +179,7 @@ async def _start(
     note(here, "started", version=await asyncio.to_thread(version, "handrail"))
     note_recovered(here, await here.budgets.recover(house.clock.wall_ms()))
     await listen(stack, here)
+    stack.callback(estimator.close)
     return here
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from proxy import app
@@ -20,6 +21,17 @@ async def test_the_tokenizer_is_loaded_by_the_first_need(folder: Path) -> None:
         return estimator.count("one two three") == (3, True)
 
     assert await until(exact)
+
+
+async def test_no_tokenizer_is_loaded_at_the_end() -> None:
+    """Once closed, the first need starts nothing that the end of the process would wait for: bytes go on to count."""
+    estimator = app.LazyEstimator()
+
+    estimator.close()
+    counts = [estimator.count("one two three")]
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+    assert [(4, False)] * 2 == [*counts, estimator.count("one two three")]
 
 
 def test_names_are_new_and_stand_in_the_order_of_time() -> None:
