@@ -41,6 +41,7 @@ from proxy.terms import (
     Totals,
     UpstreamCall,
     Usage,
+    Waiting,
 )
 
 
@@ -209,6 +210,22 @@ class Shelf(Tier, Protocol):
     async def write(self, rows: Sequence[Row]) -> None:
         """Keep rows, of each id the newest; what was written before may come again. Raise Overloaded when they are not
         all written: then any of them may be."""
+
+
+class Spool(Protocol):
+    """What waits on disk for one shelf, in the order in which it was written."""
+
+    def turn(self) -> AbstractAsyncContextManager[bool]:
+        """Say whether it is this process's turn to ship, as it is of one at a time, until the body ends."""
+
+    async def waiting(self, limit: int) -> Waiting:
+        """Return at most so many rows, as they are now; raise Overloaded when they cannot be read."""
+
+    async def shipped(self, upto: int) -> None:
+        """Note what the shelf has; raise Overloaded when that cannot be written: then it comes again."""
+
+    async def pending(self) -> tuple[int, int]:
+        """Return how many rows wait, and of when the oldest is in milliseconds since the Unix epoch, 0 without one."""
 
 
 class Decoder(Protocol):

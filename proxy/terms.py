@@ -1013,3 +1013,11 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     customers: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
     """What callers call these customers, plain and digested: counters may be kept under it. No row is."""
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that a shelf has not got, oldest first."""
+
+    rows: tuple[Row, ...] = ()
+    upto: int = 0
+    """What to say when the shelf has them; 0: nothing waits."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from proxy.app.asking import Found, gather, open_tiers
+from proxy.app.asking import Found, gather
 from proxy.app.erasing import Erased, beside, entries, erase_found
 from proxy.app.files import audit_folder, content_seal, known_customer_key
 from proxy.app.instance import Options, Running, read_config
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, loop_factory
 from proxy.app.pages import coverage, status
 from proxy.app.starting import PLACEHOLDER_URL, running, serve
-from proxy.app.upkeep import DAY_MS
+from proxy.app.tiers import DAY_MS, open_tiers, purge, retention, state_path
 
 __all__ = [
     "DAY_MS",
@@ -31,8 +31,11 @@ __all__ = [
     "known_customer_key",
     "loop_factory",
     "open_tiers",
+    "purge",
     "read_config",
+    "retention",
     "running",
     "serve",
+    "state_path",
     "status",
 ]

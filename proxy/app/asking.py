@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeVar
 
 import msgspec
 
-from proxy import config, dossier
+from proxy import dossier
 from proxy.errors import HandrailError
 from proxy.ports import Tier
-from proxy.stores import sqlite
 from proxy.terms import Row, Selection, Table
 
 T = TypeVar("T")
-
-
-@asynccontextmanager
-async def open_tiers(loaded: config.Loaded, environment: Mapping[str, str]) -> AsyncIterator[dict[str, Tier]]:
-    """Yield every tier by name, the local file first."""
-    async with AsyncExitStack():
-        yield {sqlite.LocalTier.name: sqlite.LocalTier(str(loaded.folder / loaded.config.state.path))}
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

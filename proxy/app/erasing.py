@@ -11,6 +11,7 @@ import msgspec
 from proxy import config, dossier, journal
 from proxy.app.asking import Found, erase, search
 from proxy.app.files import audit_folder, content_seal
+from proxy.app.tiers import nothing_under_way
 from proxy.ports import Tier
 from proxy.stores import sqlite
 from proxy.terms import Json, Table
@@ -49,7 +50,8 @@ async def erase_found(loaded: config.Loaded, tiers: Mapping[str, Tier], found: F
         await store.recover(at_ms)
         in_flight = await asyncio.to_thread(_in_flight, path, found)
         salts = await asyncio.to_thread(_erase_salts, loaded, dossier.ids(rows))
-        erased, away = await erase(tiers, found.which)
+        async with nothing_under_way(loaded, tiers):
+            erased, away = await erase(tiers, found.which)
         needles = dossier.needles(found.which, rows)
         left, unsearched = await search(tiers, needles)
         done = Erased(

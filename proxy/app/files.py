@@ -24,9 +24,11 @@ SHORTEST_KEY = 32
 
 
 def password(
-    section: config.RedisSection | config.ConversationsSection, folder: Path, environment: Mapping[str, str]
+    section: config.RedisSection | config.ConversationsSection | config.PostgresSection,
+    folder: Path,
+    environment: Mapping[str, str],
 ) -> Secret:
-    """Return the password of a Redis that replicas share, empty where none is named."""
+    """Return the password that goes with an address, empty where none is named."""
     if section.password_env:
         return Secret(environment[section.password_env])
     return Secret((folder / section.password_file).read_text().strip() if section.password_file else "")

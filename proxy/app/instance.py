@@ -13,6 +13,8 @@ from proxy.documents import Source
 from proxy.errors import ConfigError
 from proxy.pipeline import House
 from proxy.policy import Lock
+from proxy.ports import Shelf
+from proxy.shipping import Shipper
 from proxy.stores import Budgets, sqlite
 from proxy.telemetry import Telemetry
 
@@ -48,6 +50,9 @@ class Running(msgspec.Struct, kw_only=True):
     """As it lay beside the config when that was last read, taken or not."""
     opened_by: str = ""
     """The key that lets others reach the listener."""
+    shelves: Mapping[str, Shelf] = {}
+    """Tiers that records are shipped to, by name."""
+    shippers: tuple[Shipper, ...] = ()
     audit_log: journal.Journal | None = None
     """None: none is kept."""
     stale: tuple[str, ...] = ()

@@ -36,6 +36,7 @@ def status(here: Running) -> dict[str, Json]:
         "audit": here.audit_log.status() if here.audit_log else None,
         "ledger": _ledger_status(here.shared),
         "conversations": _conversations_status(here.conversations),
+        "tiers": {shipper.name: msgspec.to_builtins(shipper.standing) for shipper in here.shippers},
     }
     return page
 

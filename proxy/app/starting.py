@@ -23,8 +23,8 @@ from proxy.app.files import (
 )
 from proxy.app.instance import Options, Running, read_config
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, raise_file_limit, spare_the_collector
+from proxy.app.tiers import DAY_MS, LAST_S, open_shelves, shipping_to
 from proxy.app.upkeep import (
-    DAY_MS,
     background,
     delete_old,
     hear_notices,
@@ -87,6 +87,7 @@ async def running(options: Options) -> AsyncIterator[Running]:
             hear_notices(here),
             reload_on_change(here, options, build, seen),
         ]
+        work += [shipper.ship() for shipper in here.shippers]
         if settings:
             work.append(delivery.deliver(here.house.desk, settings, here.house.clock))
         if here.audit_log and loaded.config.audit and loaded.config.audit.anchor.url:
@@ -131,6 +132,7 @@ async def _start(
                     sample=settings.telemetry.sample,
                     in_flight=lambda: len(house.open_holds),
                     records_pending=lambda: store.backlog,
+                    tier_rows_pending=lambda: {shipper.name: shipper.standing.pending for shipper in here.shippers},
                     ledger_away=lambda: bool(shared and shared.trouble),
                     budget_unheld=lambda: shared.unheld if shared else 0,
                     config_stale=lambda: bool(here.stale),
@@ -141,6 +143,7 @@ async def _start(
         )
     )
     clock = SystemClock()
+    shelves = await stack.enter_async_context(open_shelves(loaded, environment))
     audit_log = await stack.enter_async_context(_open_audit(loaded, clock.wall_ms()))
     estimator = LazyEstimator()
     house = House(
@@ -172,15 +175,25 @@ async def _start(
         budgets=shared or store,
         shared=shared,
         conversations=conversations,
+        shelves=shelves,
+        shippers=await shipping_to(shelves, loaded, clock),
         audit_log=audit_log,
         lock=await asyncio.to_thread(config.lock_of, loaded),
     )
     note_candidate(snapshot)
     note(here, "started", version=await asyncio.to_thread(version, "handrail"))
     note_recovered(here, await here.budgets.recover(house.clock.wall_ms()))
+    stack.push_async_callback(_ship_rest, here)
     await listen(stack, here)
     stack.callback(estimator.close)
     return here
+
+
+async def _ship_rest(here: Running) -> None:
+    """Ship what the last calls left: the disk of a pod may go with it."""
+    if here.shippers:
+        await here.store.recover(0)
+        await asyncio.gather(*(shipper.finish(LAST_S) for shipper in here.shippers))
 
 
 async def _shared(

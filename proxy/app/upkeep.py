@@ -13,17 +13,15 @@ from proxy import audit, config, watch
 from proxy.errors import ConfigError, HandrailError
 from proxy.snapshot import Snapshot
 from proxy.telemetry import log
-from proxy.terms import Exchange, Json
+from proxy.terms import Exchange, Json, Table
 
 if TYPE_CHECKING:
     pass
 
 from proxy.app.instance import Options, Running, read_config
+from proxy.app.tiers import DAY_MS, purge, retention
 
 BEATS_PER_LEASE = 3
-
-
-DAY_MS = 24 * 3600 * 1000
 
 
 CLEANING_S = 3600.0
@@ -108,14 +106,16 @@ async def hear_notices(here: Running) -> None:
 
 async def delete_old(here: Running) -> None:
     """Delete what is older than the configuration says, at the start and every hour."""
-    state = here.loaded.config.state
-    facts_days = min(state.keep_facts_days, state.keep_days or state.keep_facts_days)
     while True:
-        now = here.house.clock.wall_ms()
+        settings, now = here.loaded.config, here.house.clock.wall_ms()
+        keep = retention(settings)["local"]
         with contextlib.suppress(HandrailError):  # a store in trouble says so itself, in /readyz
-            await here.store.forget(now - int(facts_days * DAY_MS))
-            if state.keep_days:
-                await here.store.purge(now - int(state.keep_days * DAY_MS))
+            await here.store.forget(now - int(keep[Table.FACTS] * DAY_MS))
+            if settings.state.keep_days:
+                await here.store.purge(now - int(settings.state.keep_days * DAY_MS))
+        async for tier, table, _, done in purge(here.shelves, settings, now, dry_run=False):
+            if isinstance(done, HandrailError):
+                log("warning", "retention_failed", tier=tier, table=table.value, why=done.message)
         await asyncio.sleep(CLEANING_S)
 
 

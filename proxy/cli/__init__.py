@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from proxy.cli import audit, desk, diff, keys, policies, price, records, replay, serve, sessions, testing
+from proxy.cli import audit, desk, diff, keys, policies, price, records, replay, retention, serve, sessions, testing
 from proxy.errors import ConfigError, HandrailError
 from proxy.policy import PolicyProblems
 
-COMMANDS = (serve, policies, testing, records, replay, diff, sessions, desk, audit, price, keys)
+COMMANDS = (serve, policies, testing, records, replay, diff, sessions, desk, audit, retention, price, keys)
 """Each module adds its commands to the parser; a command's `run` returns the exit status."""
 
 EXAMPLES = """examples:
@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   handrail approvals list                 see which actions wait for a human
   handrail escalations list               see which conversations wait for one
   handrail audit verify                   say whether the audit log is as it was signed
+  handrail retention --dry-run            say what is kept for longer than the configuration says
   handrail price gpt-5-mini               say what a model costs
 """
 

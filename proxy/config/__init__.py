@@ -20,7 +20,7 @@ from proxy.config.policies import (
     source_of,
 )
 from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load, opened_by
-from proxy.config.settings import AuditSection, Config, ConversationsSection, RedisSection
+from proxy.config.settings import AuditSection, Config, ConversationsSection, PostgresSection, RedisSection
 
 __all__ = [
     "FUNCTIONS",
@@ -32,6 +32,7 @@ __all__ = [
     "Config",
     "ConversationsSection",
     "Loaded",
+    "PostgresSection",
     "RedisSection",
     "build",
     "guards_of",

@@ -18,6 +18,7 @@ from proxy.config.settings import (
     CeilingSection,
     ConversationsSection,
     PeerSection,
+    PostgresSection,
     ProviderSection,
     RedisSection,
 )
@@ -75,6 +76,8 @@ class _Builder:
             self._password(config.budgets.redis, "budgets", "redis")
         if config.tiers.hot:
             self._password(config.tiers.hot.redis, "tiers", "hot", "redis")
+        if config.tiers.warm:
+            self._password(config.tiers.warm.postgres, "tiers", "warm", "postgres")
         if config.handoff:
             self._file(config.handoff.secret_file, "handoff", "secret_file")
         prices = self._prices()
@@ -133,7 +136,7 @@ class _Builder:
     def _key(self, name: str, section: ProviderSection) -> Secret | None:
         return self._secret("api_key", section.api_key_env, section.api_key_file, "providers", name)
 
-    def _password(self, section: RedisSection | ConversationsSection, *place: str) -> Secret | None:
+    def _password(self, section: RedisSection | ConversationsSection | PostgresSection, *place: str) -> Secret | None:
         return self._secret("password", section.password_env, section.password_file, *place)
 
     def _secret(self, what: str, variable: str, file: str, *place: str | int) -> Secret | None:

@@ -29,6 +29,9 @@ OPENED = {
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
+_POSTGRES_URL = re.compile(
+    r"postgres(ql)?://([^@/:?#\s]+@)?(\[[0-9A-Fa-f:.]+\]|[^@/:?#\s\[\]]*)(:[0-9]{1,5})?(/[^/?#\s]*)?(\?[^#\s]*)?"
+)
 _REDIS_URL = re.compile(r"rediss?://([^@/:?#\s]+@)?(\[[0-9A-Fa-f:.]+\]|[^@/:?#\s\[\]]+)(:[0-9]{1,5})?(/[0-9]+)?")
 
 
@@ -128,6 +131,12 @@ def _check_names(config: Config, text: Text, problems: Problems) -> None:
                 "this is no address such as redis://user@host:6379; "
                 "a password goes into `password_env` or `password_file`",
             )
+    if config.tiers.warm and not _POSTGRES_URL.fullmatch(config.tiers.warm.postgres.url):
+        problems.add(
+            text.at(("tiers", "warm", "postgres", "url")),
+            "this is no address such as postgresql://user@host:5432/database; a password goes into `password_env` or "
+            "`password_file`",
+        )
     if config.unlisted_models == "default" and not config.default_model:
         problems.add(text.at(("unlisted_models",)), "`default` needs a `default_model`")
     for key in ("listen", "health_listen", "admin_listen"):

@@ -125,10 +125,27 @@ class HotSection(_Section, frozen=True, kw_only=True):
     redis: ConversationsSection
 
 
+class PostgresSection(_Section, frozen=True, kw_only=True):
+    """A PostgreSQL database; the password stands beside the address, never in it."""
+
+    url: str
+    password_env: str = ""
+    password_file: str = ""
+
+
+class WarmSection(_Section, frozen=True, kw_only=True):
+    """Where records can be asked for longer than on the machine that wrote them, and for how long."""
+
+    postgres: PostgresSection
+    keep_days: float | None = None
+    """None: for ever."""
+
+
 class TiersSection(_Section, frozen=True, kw_only=True):
     """Where else than in `state.path` things are kept."""
 
     hot: HotSection | None = None
+    warm: WarmSection | None = None
 
 
 class TelemetrySection(_Section, frozen=True, kw_only=True):

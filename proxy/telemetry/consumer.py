@@ -10,7 +10,7 @@ import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Final, Protocol
@@ -48,6 +48,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Exchanges that may wait."""
     in_flight: Callable[[], int] = _zero
     records_pending: Callable[[], int] = _zero
+    tier_rows_pending: Callable[[], Mapping[str, int]] = dict
     ledger_away: Callable[[], bool] = bool
     budget_unheld: Callable[[], int] = _zero
     config_stale: Callable[[], bool] = bool
@@ -131,6 +132,7 @@ class Telemetry:
         return {
             "handrail_in_flight": {(): ask.in_flight()},
             "handrail_records_pending": {(): ask.records_pending()},
+            "handrail_tier_rows_pending": {(tier,): count for tier, count in ask.tier_rows_pending().items()},
             "handrail_ledger_away": {(): ask.ledger_away()},
             "handrail_budget_unheld_total": {(): ask.budget_unheld()},
             "handrail_config_stale": {(): ask.config_stale()},

@@ -76,6 +76,7 @@ METRICS: Final[dict[str, Metric]] = {
         _histogram("hold_seconds", "How long finished bytes waited for a decision.", OUR_PART),
         _gauge("in_flight", "Calls being handled now."),
         _gauge("records_pending", "Records that are not on disk yet."),
+        _gauge("tier_rows_pending", "Records that are on disk and not in this tier yet.", "tier"),
         _gauge("ledger_away", "1 while the ledger that replicas share cannot be asked."),
         _counter("budget_unheld_total", "Calls that went on without their spend limits while the ledger was away."),
         _gauge("config_stale", "1 while the newest configuration was refused and an older one is in force."),

@@ -135,6 +135,12 @@ PROVEN_ELSEWHERE = {
         ("tiers.hot.redis.password_env", "tiers.hot.redis.timeout_ms"),
         "tests/app/test_starting.py::test_conversations_that_are_away",
     ),
+    **dict.fromkeys(
+        ("tiers.warm.postgres.url", "tiers.warm.postgres.password_file"),
+        "tests/app/test_tiers.py::test_calls_reach_the_warm_tier",
+    ),
+    "tiers.warm.postgres.password_env": "tests/app/test_tiers.py::test_the_password_can_come_from_the_environment",
+    "tiers.warm.keep_days": "tests/app/test_tiers.py::test_the_warm_tier_keeps_as_long_as_it_says",
     "telemetry.otlp_endpoint": "tests/app/test_starting.py::test_spans_are_sent",
     "telemetry.sample": "tests/app/test_starting.py::test_spans_are_sent",
     "telemetry.log_level": "tests/app/test_starting.py::test_log_level",

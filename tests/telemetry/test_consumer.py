@@ -59,6 +59,7 @@ def test_a_scrape_asks_whoever_knows() -> None:
             in_flight=lambda: 4,
             records_pending=lambda: 5,
             ledger_away=lambda: True,
+            tier_rows_pending=lambda: {"warm": 3},
             budget_unheld=lambda: 6,
             config_stale=lambda: True,
             audit_unwritable=lambda: True,

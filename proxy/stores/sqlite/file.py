@@ -21,10 +21,14 @@ from proxy.sealing import PLAIN, Seal
 
 
 def _outbox(kind: str, key: str, *events: str) -> tuple[str, ...]:
-    """Return what puts each written row of a table into the outbox, in the transaction that writes it."""
+    """Return what puts each written row of a table into the outbox, in the transaction that writes it.
+
+    Trap: a trigger's own conflict clause gives way to that of the statement that fires it, hence no REPLACE.
+    """
     return tuple(
         f"""CREATE TRIGGER {kind}_{event[:6].lower()} AFTER {event} ON {kind} WHEN EXISTS (SELECT 1 FROM shelves) BEGIN
-            INSERT OR REPLACE INTO outbox (kind, id) VALUES ('{kind}', NEW.{key}); END"""
+            DELETE FROM outbox WHERE kind = '{kind}' AND id = NEW.{key};
+            INSERT INTO outbox (kind, id) VALUES ('{kind}', NEW.{key}); END"""
         for event in events
     )
 

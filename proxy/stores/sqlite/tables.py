@@ -18,6 +18,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     """What the file knows a row by."""
     id: str = "r.id"
+    named: str = "r.id = ?1"
+    """Whether a row has this id."""
     version: str
     at_ms: str
     session_id: str = "r.session_id"
@@ -34,6 +36,7 @@ SHAPES: Mapping[Table, Shape] = {
     Table.FACTS: Shape(
         key="exchange_id",
         id="r.exchange_id",
+        named="r.exchange_id = ?1",
         version="r.at_ms",
         at_ms="r.at_ms",
         session_id="coalesce((SELECT e.session_id FROM exchanges e WHERE e.id = r.exchange_id), '')",
@@ -49,7 +52,14 @@ SHAPES: Mapping[Table, Shape] = {
         old="""r.started_ms < ?1 AND r.seq < (SELECT max(seq) FROM exchanges)
             AND NOT EXISTS (SELECT 1 FROM facts f WHERE f.exchange_id = r.id)""",
     ),
-    Table.SESSIONS: Shape(key="session_id", id="r.session_id", version="r.at_ms", at_ms="r.at_ms", old="r.at_ms < ?1"),
+    Table.SESSIONS: Shape(
+        key="session_id",
+        id="r.session_id",
+        named="r.session_id = ?1",
+        version="r.at_ms",
+        at_ms="r.at_ms",
+        old="r.at_ms < ?1",
+    ),
     Table.HELD: Shape(
         key="seq",
         version="CASE r.state WHEN 'pending' THEN 1 WHEN 'approved' THEN 2 ELSE 3 END",
@@ -62,6 +72,7 @@ SHAPES: Mapping[Table, Shape] = {
     Table.LINKS: Shape(
         key="customer, session_id",
         id="r.customer || ':' || r.session_id",
+        named="r.customer = substr(?1, 1, instr(?1, ':') - 1) AND r.session_id = substr(?1, instr(?1, ':') + 1)",
         version="r.last_ms",
         at_ms="r.last_ms",
         customer="r.customer",

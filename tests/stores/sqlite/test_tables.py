@@ -38,6 +38,7 @@ def fill(connection: sqlite3.Connection) -> None:
             partial(books.keep, Kept(exchange_id="ex_1", at_ms=AT_MS, policy_digest="")),
             partial(books.finish, exchange("ex_2", started_ms=LATE_MS)),
             partial(desk.save, Session(id="s"), AT_MS),
+            partial(desk.save, Session(id="s"), AT_MS),
             partial(desk.hold, held("hd_1")),
             partial(desk.hand_over, handoff("ho_1")),
             partial(desk.close_handoff, "ho_1", "me", AT_MS + 1),
@@ -66,9 +67,9 @@ def test_each_write_puts_its_row_into_the_outbox(connection: sqlite3.Connection)
         (2, "links", "c:s"),
         (3, "facts", "ex_1"),
         (4, "exchanges", "ex_2"),
-        (5, "sessions", "s"),
-        (6, "held", "hd_1"),
-        (8, "handoffs", "ho_1"),
+        (6, "sessions", "s"),
+        (7, "held", "hd_1"),
+        (9, "handoffs", "ho_1"),
     ] == waiting
 
 

@@ -1,0 +1,151 @@
+"""Owns the proof of proxy/app/tiers.py: calls reach the warm tier, wait while it is away, and go in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from proxy import app
+from proxy.app.tiers import DAY_MS, open_tiers, purge, retention
+from proxy.config import Config
+from proxy.errors import ConfigError, HandrailError
+from proxy.terms import Table
+from tests.app.running import ask, get, options, status_of, until
+from tests.contracts.tiers import warm
+from tests.postgres_servers import PASSWORD, PostgresServer, shared_server
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[PostgresServer]:
+    """Give a server whose tables are empty."""
+    async with warm(tmp_path):
+        yield await asyncio.to_thread(shared_server)
+
+
+def with_warm(folder: Path, url: str, more: str = "") -> app.Options:
+    """Configure the warm tier."""
+    (folder / "pg.password").write_text(PASSWORD + "\n")
+    return options(folder, f"tiers: {{warm: {{postgres: {{url: '{url}', password_file: pg.password}}{more}}}}}\n")
+
+
+async def ids(server: PostgresServer) -> list[str]:
+    return [row[0] for row in await server.run("SELECT id FROM handrail.exchanges ORDER BY at_ms")]
+
+
+async def test_calls_reach_the_warm_tier(folder: Path, server: PostgresServer) -> None:
+    """What is recorded here can be asked for there, while Handrail runs; and /status says that nothing waits."""
+    settings = await asyncio.to_thread(with_warm, folder, server.url)
+    async with app.running(settings) as here:
+        await ask(here)
+
+        async def arrived() -> bool:
+            return 1 == len(await ids(server)) and here.shippers[0].standing.pending == 0
+
+        assert await until(arrived)
+
+        assert {"pending": 0, "oldest_ms": 0, "error": "", "since_ms": 0} == (await status_of(here))["tiers"]["warm"]
+        metrics = (await get(f"http://{here.health_listen}/metrics"))[1]
+
+    assert 'handrail_tier_rows_pending{tier="warm"} 0' in metrics
+
+
+async def test_what_came_last_is_shipped_at_the_end(folder: Path, server: PostgresServer) -> None:
+    """The calls that end with Handrail are in the warm tier when it has ended: the disk of a pod may go with it."""
+    settings = await asyncio.to_thread(with_warm, folder, server.url)
+    async with app.running(settings) as here:
+        await ask(here)
+        await ask(here)
+
+    assert 2 == len(await ids(server))
+
+
+async def test_while_the_warm_tier_is_away_calls_go_on(folder: Path, server: PostgresServer) -> None:
+    """Nothing of a call or of readiness depends on it; what waited is shipped when it is there again."""
+    settings = await asyncio.to_thread(with_warm, folder, "postgresql://127.0.0.1:9/x")
+    async with app.running(settings) as here:
+        await ask(here)
+
+        async def waits() -> bool:
+            page = (await status_of(here))["tiers"]["warm"]
+            return page["pending"] > 0 and "Connection refused" in page["error"]
+
+        assert await until(waits)
+        assert 200 == (await get(f"http://{here.health_listen}/readyz"))[0]
+    text = await asyncio.to_thread((folder / "handrail.yaml").read_text)
+    await asyncio.to_thread(
+        (folder / "handrail.yaml").write_text, text.replace("postgresql://127.0.0.1:9/x", server.url)
+    )
+    async with app.running(settings):
+        pass
+
+    assert 1 == len(await ids(server))
+
+
+async def test_the_password_can_come_from_the_environment(folder: Path, server: PostgresServer) -> None:
+    """A password in the environment opens the database; a variable that is not there is told."""
+    settings = options(folder, f"tiers: {{warm: {{postgres: {{url: '{server.url}', password_env: PG_PASSWORD}}}}}}\n")
+    with pytest.raises(ConfigError, match="the environment has no PG_PASSWORD"):
+        async with app.running(settings):
+            pass
+    async with app.running(msgspec.structs.replace(settings, environment={"PG_PASSWORD": PASSWORD})) as here:
+        await ask(here)
+
+    assert 1 == len(await ids(server))
+
+
+async def test_the_warm_tier_keeps_as_long_as_it_says(folder: Path, server: PostgresServer) -> None:
+    """What is older goes from there, with a dry run nothing; what it does not say is kept for ever."""
+    settings = await asyncio.to_thread(with_warm, folder, server.url, ", keep_days: 2")
+    async with app.running(settings) as here:
+        await ask(here)
+        now = here.house.clock.wall_ms()
+    loaded = await asyncio.to_thread(app.read_config, settings)
+
+    async def deleted(after_days: int, *, dry_run: bool) -> int:
+        async with open_tiers(loaded, {}) as tiers:
+            done = [one async for one in purge(tiers, loaded.config, now + after_days * DAY_MS, dry_run=dry_run)]
+            return sum(count for tier, table, _, count in done if (tier, table) == ("warm", Table.EXCHANGES))  # type: ignore[misc]
+
+    assert [0, 1, 1, 0] == [
+        await deleted(1, dry_run=False),
+        await deleted(3, dry_run=True),
+        await deleted(3, dry_run=False),
+        await deleted(3, dry_run=False),
+    ]
+
+
+async def test_a_tier_that_is_away_is_told_and_passed_over(folder: Path) -> None:
+    """Of a tier that cannot be asked, the reason comes in the place of a count; the others are asked all the same."""
+    nowhere = "postgresql://127.0.0.1:9/x"
+    settings = await asyncio.to_thread(with_warm, folder, nowhere, ", keep_days: 1")
+    async with app.running(settings):
+        pass
+    loaded = await asyncio.to_thread(app.read_config, settings)
+    async with open_tiers(loaded, {}) as tiers:
+        done = [(tier, what) async for tier, _, _, what in purge(tiers, loaded.config, 0, dry_run=True)]
+
+    assert [("local", False), *[("warm", True)] * len(Table)] == [
+        (tier, isinstance(what, HandrailError)) for tier, what in done
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "local", "warm_days"),
+    [
+        pytest.param("{}", {Table.FACTS: 30}, {}, id="defaults"),
+        pytest.param('{"state": {"keep_days": 9}}', dict.fromkeys(Table, 9), {}, id="facts never longer than records"),
+        pytest.param(
+            '{"tiers": {"warm": {"postgres": {"url": "x"}, "keep_days": 99}}}',
+            {Table.FACTS: 30},
+            dict.fromkeys(Table, 99),
+            id="warm",
+        ),
+    ],
+)
+def test_each_tier_has_its_own_time(config: str, local: dict[Table, float], warm_days: dict[Table, float]) -> None:
+    """How long a table is kept is told by tier."""
+    assert {"local": local, "warm": warm_days} == retention(msgspec.json.decode(config, type=Config))
