@@ -16,7 +16,7 @@ from proxy import accounting, app, config, policy
 from proxy.cli import configuration
 from proxy.cli.paint import paint, rows
 from proxy.errors import ConfigError
-from proxy.terms import Mode, Phase
+from proxy.terms import Mode, OnDisconnect, Phase
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -57,7 +57,7 @@ def run_check(chosen: argparse.Namespace) -> int:
         )
     )
     if chosen.rules:
-        _print_rules(policies.rules)
+        _print_rules(policies)
     _lock(loaded, policies.documents, write=chosen.lock)
     return 0
 
@@ -90,12 +90,15 @@ def explain(paths: Sequence[Path], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(msgspec.to_builtins({"documents": policies.documents, "rules": policies.rules})))
     else:
-        _print_rules(policies.rules)
+        _print_rules(policies)
     return 0
 
 
-def _print_rules(rules: Iterable[policy.Rule]) -> None:
-    for rule in rules:
+def _print_rules(policies: policy.PolicySet) -> None:
+    for document in policies.documents:
+        if document.on_disconnect is OnDisconnect.ABORT:
+            print(f"{paint(f'{document.name}@{document.version}', 'bold')}\n{rows([('onDisconnect', 'abort')])}")
+    for rule in policies.rules:
         print(f"{paint(rule.id, 'bold')}\n{rows(_lowered(rule))}")
 
 

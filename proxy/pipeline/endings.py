@@ -122,7 +122,7 @@ def leave(walk: Walk) -> None:
     walk.quotas.close()
     walk.books.settle()
     if walk.once:
-        walk.once.close(walk.draft.id, walk.snapshot.policies.digest, walk.snapshot.limits.replay_bytes)
+        walk.once.close(walk.draft.id, walk.snapshot.policies.digest)
     walk.house.observe(exchange)
     if walk.entered and walk.policies.records and wanted(checks := _asked(walk)):
         walk.house.records.keep(kept(walk.draft, checks, walk.vault, entry.headers(walk)))

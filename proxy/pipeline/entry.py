@@ -45,7 +45,8 @@ def identify(walk: Walk) -> Answer | None:
     draft.caller = walk.caller = walk.snapshot.identify(raw, draft.at_ms)
     if once.HEADER not in raw.headers:
         return None
-    walk.once = once.Once(walk.house.answers, walk.caller.principal, raw.headers[once.HEADER])
+    room = walk.snapshot.limits.replay_bytes
+    walk.once = once.Once(walk.house.answers, walk.caller.principal, raw.headers[once.HEADER], room)
     return walk.once.claim(recording.digest(raw.path.encode() + raw.body), draft.policy_digest, draft.at_ms)
 
 

@@ -85,7 +85,7 @@ class Answers:
         """Note that a call was answered; its answer is kept if there is room, older ones go for it."""
         if asked := self._asked.get(key):
             asked.running = False
-            if answer and len(answer.body) * PARTS <= room:
+            if answer:
                 self._kept[key] = answer
                 self._bytes += len(answer.body)
                 while self._bytes > room:
@@ -111,14 +111,16 @@ class Answers:
 class Once:
     """One call with a key."""
 
-    def __init__(self, answers: Answers, principal: str, key: str) -> None:
+    def __init__(self, answers: Answers, principal: str, key: str, room: int) -> None:
         if not 0 < len(key) <= LONGEST_KEY:
             raise BadRequest(f"An Idempotency-Key has 1 to {LONGEST_KEY} characters.", param="Idempotency-Key")
         self._answers = answers
         # A key is its principal's: nobody can ask for another's answers.
         self._key = hashlib.blake2b(f"{principal}\0{key}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        self._room = room
         self._head: Head | None = None
         self._frames: list[bytes] = []
+        self._bytes = 0
         self._whole = False
         self._claimed = False
 
@@ -133,16 +135,20 @@ class Once:
         if isinstance(part, Head):
             self._head = part
         else:
-            self._frames.append(part.frame)
+            self._bytes += len(part.frame)
             self._whole = isinstance(part, End)
+            # However long a reply is, no more is remembered of it than may be kept.
+            if self._bytes * PARTS <= self._room:
+                self._frames.append(part.frame)
+            else:
+                self._frames.clear()
 
-    def close(self, exchange_id: str, policies: str, room: int) -> None:
+    def close(self, exchange_id: str, policies: str) -> None:
         """Keep what was answered if it is whole, else give the key back."""
         if not self._claimed:
             return
         if self._head is None or self._head.status != 200 or not self._whole:
             self._answers.release(self._key)
             return
-        body = b"".join(self._frames)
-        answer = Answer(exchange_id=exchange_id, head=self._head, body=body, policies=policies)
-        self._answers.keep(self._key, answer, room)
+        answer = Answer(exchange_id=exchange_id, head=self._head, body=b"".join(self._frames), policies=policies)
+        self._answers.keep(self._key, answer if self._bytes * PARTS <= self._room else None, self._room)

@@ -240,6 +240,18 @@ def test_junit_that_cannot_be_written_is_told(pack: Path, capsys: pytest.Capture
     assert "gone/junit.xml: cannot be written" in capsys.readouterr().err
 
 
+def test_what_ends_replies_is_explained(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A policy that aborts replies whose client has left says so, though it is no rule."""
+    ends = POLICY.replace("spec:", "spec:\n  onDisconnect: abort", 1)
+    seen = []
+    for text in (POLICY, ends):
+        (pack / "pack" / "policy.yaml").write_text(text)
+        main(["explain", "--policy", "pack"])
+        seen.append(re.findall(r"^  onDisconnect +(\w+)", capsys.readouterr().out, re.MULTILINE))
+
+    assert [[], ["abort"]] == seen
+
+
 def test_bounds_are_explained(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of an action's own schema and of its totals all that decides is printed."""
     bounds = "totals: {usd: {value: tool.args.usd, limit: 0.5, failed: result.json.failed}}, schema: {type: object}"
