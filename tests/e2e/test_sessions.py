@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ from proxy.cli import main
 from proxy.conversation import user_of
 from proxy.journal import lines
 from proxy.stores.sqlite import Reader
+from proxy.terms import Table
 from tests.e2e.endings import says, simulate
 from tests.e2e.rig import LISTENERS, Served, handrail, until
+from tests.postgres_servers import PASSWORD, shared_server
 
 CANARY = "the canary sings"
 NAME = "ann@example.org"
@@ -47,16 +50,27 @@ spec:
 TOOL = {"type": "function", "function": {"name": "refund", "parameters": {"type": "object"}}}
 
 
-@pytest.fixture(params=["", "state: {content_key_file: content.key}\n"], ids=["as it is", "sealed"])
+WARM = """\
+state: {content_key_file: content.key}
+tiers: {warm: {postgres: {url: "URL", password_file: pg.password}}}
+"""
+
+
+@pytest.fixture(params=["one file", "sealed, and in PostgreSQL"])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
-    """Serve two callers of one tenant, content as it is or sealed."""
+    """Serve two callers of one tenant: with what Handrail keeps by itself, or with another tier and content sealed."""
     entries = [{"name": name, "sha256": digest, "agent": name} for name, (_, digest) in KEYS.items()]
     (tmp_path / "keys.yaml").write_text(json.dumps(entries))
     (tmp_path / "policy.yaml").write_text(POLICY)
     (tmp_path / "content.key").write_text("ab" * 32)
-    (tmp_path / "handrail.yaml").write_text(LISTENERS + CONFIG + request.param)
+    (tmp_path / "pg.password").write_text(PASSWORD)
+    more = "" if request.param == "one file" else WARM.replace("URL", shared_server().url)
+    (tmp_path / "handrail.yaml").write_text(LISTENERS + CONFIG + more)
     with handrail(tmp_path / "handrail.yaml") as served:
         yield served
+    if more:
+        # The server is everybody's.
+        asyncio.run(shared_server().run(f"TRUNCATE {', '.join(f'handrail.{table}' for table in Table)}"))
 
 
 def call(served: Served, channel: str, customer: str, said: str, session: str = "", **directives: object) -> None:
@@ -109,11 +123,18 @@ def erasures(served: Served) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["kind"] == "erased"]
 
 
+def rows(sessions: Command) -> dict[str, int]:
+    """Return how many rows of the customer every tier has."""
+    tiers: dict[str, int] = json.loads(sessions("export", "--customer", NAME)[1])["tiers"]
+    return tiers
+
+
 def test_a_customer_is_known_and_erased_on_every_channel(served: Served, sessions: Command) -> None:
     """What was said to two agents is found under one name. An erasure beside the serving process leaves no byte of it
     in any file, touches nobody else, keeps the audit log as it was signed and is on record there; then the conversation
     begins anew. It can be done again."""
     talk(served)
+    assert until(lambda: 1 == len({*rows(sessions).values()})), "every tier gets every row"
     known = json.loads(sessions("show", "--customer", NAME, "--json")[1])["conversations"]
     calls = [call for one in known for call in one["calls"]]
     digests = {user_of(NAME, f"key:{channel}") for channel in KEYS} | {known[0]["links"][0]["customer"]}
