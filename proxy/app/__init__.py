@@ -6,10 +6,10 @@ from proxy.app.asking import Found, gather
 from proxy.app.erasing import Erased, beside, entries, erase_found
 from proxy.app.files import audit_folder, content_seal, known_customer_key
 from proxy.app.instance import Options, Running, read_config
-from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, loop_factory
+from proxy.app.machine import DAY_MS, LazyEstimator, RandomIds, SystemClock, loop_factory
 from proxy.app.pages import coverage, status
 from proxy.app.starting import PLACEHOLDER_URL, running, serve
-from proxy.app.tiers import DAY_MS, open_tiers, purge, retention, state_path
+from proxy.app.tiers import open_tiers, purge, retention, state_path
 
 __all__ = [
     "DAY_MS",

@@ -10,14 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy import config, delivery, journal, sealing
+from proxy import config, delivery, journal, plugins, sealing
+from proxy.app.machine import DAY_MS
 from proxy.errors import ConfigError
 from proxy.terms import Secret
 
 if TYPE_CHECKING:
-    pass
+    from proxy.stores import redis
 
 
+DAYS_IN_REDIS = 32
+"""How long a conversation that replicas share is known after its last call, where `state.keep_days` does not say."""
 SEED_BYTES = 32
 """Length of the private key that checkpoints of the audit log are signed with."""
 SHORTEST_KEY = 32
@@ -45,6 +48,22 @@ def known_customer_key(loaded: config.Loaded) -> bytes:
 def _customer_key_path(loaded: config.Loaded) -> Path:
     state = loaded.config.state
     return loaded.folder / (state.customer_key_file or Path(state.path).with_name("customer.key"))
+
+
+def conversation_settings(
+    loaded: config.Loaded, hot: config.HotSection, environment: Mapping[str, str]
+) -> redis.ConversationSettings:
+    """Return where conversations are that hosts share. Nothing of Redis is loaded before it is asked for."""
+    module = plugins.load("stores", "redis")
+    settings: redis.ConversationSettings = module.ConversationSettings(
+        url=hot.redis.url,
+        password=password(hot.redis, loaded.folder, environment),
+        name=hot.redis.name,
+        replica=secrets.token_hex(8),
+        timeout_ms=hot.redis.timeout_ms,
+        keep_ms=int((loaded.config.state.keep_days or DAYS_IN_REDIS) * DAY_MS),
+    )
+    return settings
 
 
 def customer_key(loaded: config.Loaded) -> bytes:

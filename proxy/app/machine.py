@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     pass
 
 
+DAY_MS = 24 * 3600 * 1000
 COLLECT_AFTER = 10_000
 """Objects made and not freed, after which the garbage collector looks among the youngest."""
 

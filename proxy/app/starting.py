@@ -15,6 +15,7 @@ from proxy.app.doors import listen
 from proxy.app.files import (
     admin_token,
     content_seal,
+    conversation_settings,
     customer_key,
     delivery_settings,
     log_settings,
@@ -23,7 +24,7 @@ from proxy.app.files import (
 )
 from proxy.app.instance import Options, Running, read_config
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, raise_file_limit, spare_the_collector
-from proxy.app.tiers import DAY_MS, LAST_S, open_shelves, shipping_to
+from proxy.app.tiers import LAST_S, open_shelves, shipping_to
 from proxy.app.upkeep import (
     background,
     delete_old,
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DAYS_IN_REDIS = 32
-"""How long a conversation that replicas share is known after its last call, where `state.keep_days` does not say."""
 PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
 """Where the simulated model is said to be while nothing is served."""
 
@@ -221,18 +220,11 @@ async def _conversations(
     stack: contextlib.AsyncExitStack, loaded: config.Loaded, environment: Mapping[str, str], store: sqlite.SqliteStore
 ) -> SharedConversations | None:
     """Return the conversations that replicas share, where the config asks for them."""
-    hot, state = loaded.config.tiers.hot, loaded.config.state
+    hot = loaded.config.tiers.hot
     if hot is None:
         return None
     redis = await asyncio.to_thread(plugins.load, "stores", "redis")
-    settings = redis.ConversationSettings(
-        url=hot.redis.url,
-        password=await asyncio.to_thread(password, hot.redis, loaded.folder, environment),
-        name=hot.redis.name,
-        replica=RandomIds().new("re"),
-        timeout_ms=hot.redis.timeout_ms,
-        keep_ms=int((state.keep_days or DAYS_IN_REDIS) * DAY_MS),
-    )
+    settings = await asyncio.to_thread(conversation_settings, loaded, hot, environment)
     seal = await asyncio.to_thread(content_seal, loaded)
     shared: SharedConversations = await stack.enter_async_context(redis.open_conversations(settings, store, seal))
     return shared

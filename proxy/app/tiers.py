@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 
 from proxy import config, plugins
-from proxy.app.files import password
+from proxy.app.files import content_seal, conversation_settings, password
+from proxy.app.machine import DAY_MS
 from proxy.errors import ConfigError, HandrailError
 from proxy.ports import Clock, Shelf, Tier
 from proxy.shipping import Pace, Shipper
@@ -17,7 +18,6 @@ from proxy.stores import sqlite
 from proxy.telemetry import log
 from proxy.terms import Table
 
-DAY_MS = 24 * 3600 * 1000
 LAST_S = 2.0
 """For what was written last, once the last call has ended; what does not arrive waits on disk."""
 WARM = "warm"
@@ -42,9 +42,21 @@ async def open_shelves(loaded: config.Loaded, environment: Mapping[str, str]) ->
 
 @contextlib.asynccontextmanager
 async def open_tiers(loaded: config.Loaded, environment: Mapping[str, str]) -> AsyncIterator[dict[str, Tier]]:
-    """Yield every tier by name, the local file first."""
-    async with open_shelves(loaded, environment) as shelves:
-        yield {sqlite.LocalTier.name: sqlite.LocalTier(state_path(loaded)), **shelves}
+    """Yield every tier by name, in the order in which rows come to them."""
+    async with open_hot(loaded, environment) as hot, open_shelves(loaded, environment) as shelves:
+        yield {**hot, sqlite.LocalTier.name: sqlite.LocalTier(state_path(loaded)), **shelves}
+
+
+@contextlib.asynccontextmanager
+async def open_hot(loaded: config.Loaded, environment: Mapping[str, str]) -> AsyncIterator[dict[str, Tier]]:
+    """Yield the conversations that hosts share by their name, if they share any."""
+    if loaded.config.tiers.hot is None:
+        yield {}
+        return
+    redis = await asyncio.to_thread(plugins.load, "stores", "redis")
+    settings = await asyncio.to_thread(conversation_settings, loaded, loaded.config.tiers.hot, environment)
+    async with redis.open_tier(settings, await asyncio.to_thread(content_seal, loaded)) as tier:
+        yield {tier.name: tier}
 
 
 @contextlib.asynccontextmanager

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     pass
 
 from proxy.app.instance import Options, Running, read_config
-from proxy.app.tiers import DAY_MS, purge, retention
+from proxy.app.machine import DAY_MS
+from proxy.app.tiers import purge, retention
 
 BEATS_PER_LEASE = 3
 

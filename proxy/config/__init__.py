@@ -20,7 +20,7 @@ from proxy.config.policies import (
     source_of,
 )
 from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load, opened_by
-from proxy.config.settings import AuditSection, Config, ConversationsSection, PostgresSection, RedisSection
+from proxy.config.settings import AuditSection, Config, ConversationsSection, HotSection, PostgresSection, RedisSection
 
 __all__ = [
     "FUNCTIONS",
@@ -31,6 +31,7 @@ __all__ = [
     "AuditSection",
     "Config",
     "ConversationsSection",
+    "HotSection",
     "Loaded",
     "PostgresSection",
     "RedisSection",

@@ -19,7 +19,7 @@ from aiohttp import web
 from proxy import accounting, app
 from proxy.errors import BudgetExceeded
 from proxy.stores import sqlite
-from proxy.terms import State
+from proxy.terms import Selection, State, Table
 from tests.app.running import ASK, CONFIG, POLICY, ask, differs, get, options, status_of, until
 from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
 from tests.stores.samples import AT_MS, DAY, limit, reservation
@@ -149,7 +149,9 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def host(tmp_path: Path, name: str, server: RedisServer, more: str = "password_file: secret") -> app.Options:
+def host(
+    tmp_path: Path, name: str, server: RedisServer, more: str = "password_file: secret, timeout_ms: 5000"
+) -> app.Options:
     """Configure a host that keeps its budgets in Redis, with a limit."""
     folder = tmp_path / name
     folder.mkdir()
@@ -262,6 +264,24 @@ async def test_two_hosts_share_conversations(tmp_path: Path, redis_server: Redis
     assert all(name.startswith("{handrail-conversations:shop}:") for name in names)
     with sqlite.Reader(str(tmp_path / "a" / ".handrail" / "handrail.sqlite")) as reader:
         assert ["complete", "denied"] == [exchange.state for _, exchange in reader.tail(5)]
+
+
+async def test_erasing_reaches_what_hosts_share(tmp_path: Path, redis_server: RedisServer) -> None:
+    """A conversation that was handed over is erased from Redis as from the file, and both are searched for it."""
+    settings = await asyncio.to_thread(conversing, tmp_path, "a", redis_server)
+    async with app.running(settings) as here:
+        await ask(here, said("I want a person, my order is 1234567"))
+        [packet] = await here.house.desk.handoffs(True, 9)
+    loaded = await asyncio.to_thread(app.read_config, settings)
+    async with app.open_tiers(loaded, settings.environment) as tiers:
+        found = await app.gather(tiers, Selection(sessions=frozenset((packet.session_id,))))
+        done = await app.erase_found(loaded, tiers, found, "dpo", AT_MS)
+    keys = await asyncio.to_thread(redis_server.command, "KEYS", "*")
+
+    assert ["hot", "local"] == [*found.rows]
+    assert 1 == done.rows["hot"][Table.HANDOFFS] == done.rows["local"][Table.HANDOFFS]
+    assert done.proven
+    assert not any(packet.session_id in key or packet.id in key for key in keys)
 
 
 async def test_conversations_that_are_away(tmp_path: Path, redis_server: RedisServer) -> None:

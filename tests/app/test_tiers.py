@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from proxy import app
-from proxy.app.tiers import DAY_MS, open_tiers, purge, retention
+from proxy.app.machine import DAY_MS
+from proxy.app.tiers import open_tiers, purge, retention
 from proxy.config import Config
 from proxy.errors import ConfigError, HandrailError
 from proxy.terms import Table

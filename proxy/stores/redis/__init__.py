@@ -2,7 +2,8 @@
 
 `link` is one connection, `ledger` what can be asked over it (`ledger.lua` is the half that Redis runs), `purse` what
 this replica has of it, `keeper` its standing with it, and `budgets` the port's implementation on all of these.
-Of conversations `room` is the connection, `places` and `waiting` are what is known, `conversations` the ports.
+Of conversations `room` is the connection, `places` and `waiting` are what is known, `conversations` the ports,
+`tier` what erasure and exports see of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from proxy.stores import OwnBooks
 from proxy.stores.redis.budgets import SharedBudgets
-from proxy.stores.redis.conversations import ConversationSettings, SharedConversations, open_conversations
+from proxy.stores.redis.conversations import ConversationSettings, SharedConversations, open_conversations, open_tier
 from proxy.stores.redis.keeper import Keeper, OnOutage, Settings
 from proxy.stores.redis.purse import Purse
 from proxy.stores.redis.replica import named
@@ -26,6 +27,7 @@ __all__ = [
     "SharedConversations",
     "open",
     "open_conversations",
+    "open_tier",
 ]
 
 

@@ -21,15 +21,15 @@ from proxy.conversation import together
 from proxy.errors import Overloaded
 from proxy.sealing import PLAIN, Seal
 from proxy.stores import Copies
+from proxy.stores.redis import states
 from proxy.stores.redis.places import Places
 from proxy.stores.redis.room import Room, asking, connected
+from proxy.stores.redis.tier import HotTier
 from proxy.stores.redis.waiting import Pipeline, Waiting
 from proxy.terms import Delivery, Handoff, Held, HeldState, Place, Secret, Session, Stand
 
 _FIRST_DELAY_S = 0.02
 _LONGEST_DELAY_S = 1.0
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Session).decode
 T = TypeVar("T")
 
 
@@ -94,7 +94,7 @@ class SharedConversations:
     def save(self, session: Session, at_ms: int) -> None:
         """Write what is known of a session beyond its records; queued."""
         self._own.save(session, at_ms)
-        self._put(partial(self._save, session))
+        self._put(partial(self._save, session, at_ms))
 
     async def _load(self, session_id: str) -> Session | None:
         own = await self._own.load(session_id)
@@ -105,18 +105,18 @@ class SharedConversations:
             body, left, handoff_id = await asked.execute()
         if own is body is left is handoff_id is None:
             return None
-        saved = _decode(body) if body else Session(id=session_id, turn=0)
+        saved = states.read(body)[0] if body else Session(id=session_id, turn=0)
         turn = max(saved.turn, int(left or 0), own.turn - 1 if own else 0)
         return replace(saved, turn=turn + 1, link="header", escalation=(handoff_id or b"").decode())
 
-    async def _save(self, session: Session) -> None:
+    async def _save(self, session: Session, at_ms: int) -> None:
         key = self._room.key("session", session.id)
 
         async def put(pipe: Pipeline) -> None:
             known = await pipe.get(key)
-            newest = together(_decode(known), session) if known else session
+            newest = together(states.read(known)[0], session) if known else session
             pipe.multi()
-            pipe.set(key, _encode(newest), px=self._room.keep_ms)
+            pipe.set(key, states.written(newest, at_ms), px=self._room.keep_ms)
 
         await self._room.client.transaction(put, key)
 
@@ -255,6 +255,14 @@ class SharedConversations:
             if isinstance(waiter, asyncio.Future) and not waiter.done():
                 waiter.set_exception(error)
         self._queue = deque(one for one in self._queue if not isinstance(one, asyncio.Future))
+
+
+@asynccontextmanager
+async def open_tier(settings: ConversationSettings, seal: Seal = PLAIN) -> AsyncIterator[HotTier]:
+    """Yield the conversations of all replicas with this name as a tier."""
+    async with connected(settings.url, settings.password.reveal(), settings.timeout_ms / 1000) as client:
+        room = Room(client, settings.name, settings.keep_ms)
+        yield HotTier(room, Waiting(room, seal, settings.replica))
 
 
 @asynccontextmanager

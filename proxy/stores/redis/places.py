@@ -75,6 +75,18 @@ class Places:
             ],
         )
 
+    async def erase(self, session_id: str) -> None:
+        """Forget where a conversation is and was."""
+        marks = f"{self.of(session_id)}:marks"
+        end, entry = await self._room.client.hmget(self.of(session_id), "end", "entry")
+        if end:
+            await self._room.client.lrem(end, 0, entry)
+        for mark in await self._room.client.smembers(marks):
+            for left in await self._room.client.lrange(mark, 0, -1):
+                if _place(left).session_id == session_id:
+                    await self._room.client.lrem(mark, 0, left)
+        await self._room.client.delete(self.of(session_id), marks)
+
     def of(self, session_id: str) -> str:
         """Return the key of where a session stands."""
         return self._room.key("stands", session_id)

@@ -6,7 +6,7 @@ somebody else has changed the entry meanwhile. Of what is listed there are sorte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -53,7 +53,6 @@ class Waiting:
             pipe.set(by_key, held.id, px=self._room.keep_ms)
             pipe.zadd(self._room.key("held"), {held.id: number})
             pipe.zadd(self._room.key("late"), {held.id: held.expires_ms})
-            self._belongs(pipe, held.session_id, by_key, self._room.key("held", held.id))
             return held
 
         return await self._transaction(put, by_key)
@@ -126,7 +125,6 @@ class Waiting:
             pipe.set(opened, handoff.id)
             pipe.zadd(self._room.key("handoff"), {handoff.id: number})
             pipe.zadd(self._room.key("due"), {handoff.id: handoff.at_ms})
-            self._belongs(pipe, handoff.session_id, opened, self._room.key("handoff", handoff.id))
             return handoff
 
         return await self._transaction(put, opened)
@@ -174,9 +172,11 @@ class Waiting:
 
     async def postpone(self, handoff_id: str, due_ms: int, error: str) -> None:
         """Count a failed try of a delivery that is still queued, and set its next one."""
-        if not await self._client.zadd(self._room.key("due"), {handoff_id: due_ms}, xx=True, ch=True):
+        due = self._room.key("due")
+        if await self._client.zscore(due, handoff_id) is None:
             return
         async with self._client.pipeline() as pipe:
+            pipe.zadd(due, {handoff_id: due_ms}, xx=True)
             pipe.hincrby(self._tries(handoff_id), "tries", 1)
             pipe.hset(self._tries(handoff_id), "error", error)
             pipe.delete(self._room.key("claim", handoff_id))
@@ -205,11 +205,21 @@ class Waiting:
         body = self._seal.seal(Table.HANDOFFS, handoff.id, _encode(handoff))
         pipe.set(self._room.key("handoff", handoff.id), body, px=self._room.keep_ms if handoff.closed_ms else None)
 
-    # --- both -------------------------------------------------------------------------------------------------------
+    async def erase(self, actions: Sequence[Held], packets: Sequence[Handoff]) -> None:
+        """Delete these, whatever state they are in, and whatever leads to them."""
+        async with self._client.pipeline() as pipe:
+            for action in actions:
+                pipe.delete(self._room.key("held", action.id), self._room.key("held-by-key", action.key))
+                pipe.zrem(self._room.key("held"), action.id)
+                pipe.zrem(self._room.key("late"), action.id)
+            for packet in packets:
+                pipe.delete(*(self._room.key(kind, packet.id) for kind in ("handoff", "tries", "claim")))
+                pipe.delete(self.opened(packet.session_id))
+                pipe.zrem(self._room.key("handoff"), packet.id)
+                pipe.zrem(self._room.key("due"), packet.id)
+            await pipe.execute()
 
-    def _belongs(self, pipe: Pipeline, session_id: str, *keys: str) -> None:
-        """Note what has to go when a conversation is erased."""
-        pipe.sadd(self._room.key("of", session_id), *keys)
+    # --- both -------------------------------------------------------------------------------------------------------
 
     async def _transaction(self, put: Callable[[Pipeline], Awaitable[T]], *watched: str) -> T:
         value: T = await self._client.transaction(put, *watched, value_from_callable=True)
