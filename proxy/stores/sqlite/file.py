@@ -199,6 +199,8 @@ def reopen(path: str, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
     try:
+        # Whoever serves moves the log into the file, and syncs both where that is asked for.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         if check_version(connection, path) < len(MIGRATIONS):
             raise ConfigError([f"{path}: holds no records of this version of Handrail; start it once on this file"])
     except sqlite3.Error as error:

@@ -20,6 +20,7 @@ from proxy.stores.sqlite.file import (
     is_trouble,
     migrate,
     overloaded,
+    reopen,
 )
 
 NEWER = f"schema {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)}"
@@ -208,3 +209,19 @@ def test_the_caller_is_told_what_ails_the_store(code: int, said: str, name: str)
 def test_trouble_is_told_from_bugs(raised: Exception, trouble: bool, busy: bool) -> None:
     """What the file is at fault for is tried again; what a statement is at fault for is not."""
     assert (trouble, busy) == (is_trouble(raised), is_busy(raised))
+
+
+def test_a_file_that_is_opened_beside_keeps_its_log(tmp_path: Path) -> None:
+    """However much is written beside whoever serves, the log stays for the one that syncs it."""
+    path = str(tmp_path / "handrail.db")
+    with closing(connect(path)) as serving, closing(reopen(path, "rw")) as beside:
+        size = (tmp_path / "handrail.db").stat().st_size
+        for number in range(3):
+            beside.execute("INSERT INTO dispatched VALUES (?, 0, ?)", (f"ex_{number}", "x" * 6_000_000))
+
+        assert (size, 3) == ((tmp_path / "handrail.db").stat().st_size, _count(serving))
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    count: int = connection.execute("SELECT count(*) FROM dispatched").fetchone()[0]
+    return count
