@@ -49,6 +49,8 @@ class Server:
         self.folder = folder
         self.port, self.health, self._admin = ports
         self._path = folder / "handrail.yaml"
+        self._log = folder.with_name(f"{folder.name}.log")
+        """Not in the folder: that may be full."""
         text = config.replace("PROVIDER", provider)
         for key, port in (("listen", self.port), ("health_listen", self.health), ("admin_listen", self._admin)):
             text = re.sub(rf"(?m)^{key}: .*$", f"{key}: 127.0.0.1:{port}", text)
@@ -59,14 +61,14 @@ class Server:
     async def start(self) -> float:
         """Start; return after how many seconds it was ready."""
         began = time.perf_counter()
-        with open(os.devnull if self.folder.is_mount() else self.folder / "stderr.log", "ab") as log:  # noqa: ASYNC230
+        with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "proxy", "serve", "--config", self._path, stdout=DEVNULL, stderr=log
             )
         async with asyncio.timeout(READY_S):
             while await asyncio.to_thread(self.ready) != 200:
                 if self._process.returncode is not None:
-                    raise RuntimeError(f"Handrail has ended with {self._process.returncode}")
+                    raise RuntimeError(f"Handrail has ended: {self._log.read_bytes()[-500:]!r}")
                 await asyncio.sleep(0.01)
         return time.perf_counter() - began
 
