@@ -31,6 +31,7 @@ def status(here: Running) -> dict[str, Json]:
         "candidate": _candidate_status(here.house.snapshot),
         "targets": list[Json](sorted(here.house.snapshot.table.targets)),
         "records_pending": here.store.backlog,
+        "records_dropped": here.store.unrecorded,
         "durability": _durability_status(here),
         "open_calls": len(here.house.open_holds),
         "audit": here.audit_log.status() if here.audit_log else None,

@@ -18,6 +18,7 @@ import hashlib
 import hmac
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,11 @@ FULL, SHORT = 40, 2
 """Times that the disk is full."""
 SIZES = (64, 24)
 """Megabytes: with room for SQLite's log at its full length, and without."""
+ROUND = 5
+"""After so many a new file system is taken: records alone would fill it."""
 AGENTS = 6
+PAUSE_S = 0.05
+"""Between two calls of an agent."""
 PORTS = (8747, 8748, 8749)
 PIECE = 1 << 16
 KILLED = 0.25
@@ -95,8 +100,7 @@ class Agents:
             count += 1
             status, _ = await line.ask(f"{self._name} {number} {count}")
             self.answers[status] += 1
-            if status != 200:
-                await asyncio.sleep(0.05)
+            await asyncio.sleep(PAUSE_S)
 
 
 async def until(status: int, server: Server) -> float:
@@ -192,16 +196,17 @@ def run(plan: Plan) -> Outcome:
     """Fill disks, and compare."""
     if os.geteuid() != 0:
         return Outcome(figures={}, met=False, notes=("not run: mounting a small file system needs root",))
-    total: dict[str, Figure] = {}
-    for number, megabytes in enumerate(SIZES):
-        disk = plan.folder / f"{megabytes}m"
-        place = plan.folder / f"provider {megabytes}"
-        place.mkdir(parents=True, exist_ok=True)
-        with mounted(disk, megabytes), FakeProvider(place) as provider:
-            times = (FULL if plan.full else SHORT) // len(SIZES)
-            part = asyncio.run(fillings(disk, provider, times, plan.dice(number)))
+    times = FULL if plan.full else SHORT
+    total: dict[str, Figure] = dict(plan.figures)
+    for number in range(plan.done, max(len(SIZES), times // ROUND)):
+        disk, place = plan.folder / f"disk{number}", plan.folder / f"provider{number}"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        with mounted(disk, SIZES[number % len(SIZES)]), FakeProvider(place) as provider:
+            part = asyncio.run(fillings(disk, provider, min(ROUND, times // len(SIZES)), plan.dice(number)))
             part = {**unlogged(disk, provider.charges()), **part, "verify found something": verified(disk)}
         total = {name: _sum(name, total.get(name, 0), figure) for name, figure in part.items()}
+        plan.note(number + 1, total)
     zero = ("unlogged allowed calls", "without a record", "calls still open", "verify found something")
     met = within(total, most=dict.fromkeys(zero, 0), least={"times full": 2, "refused calls": 1})
     return Outcome(figures=total, met=met, stretch=met, notes=(f"file systems of {SIZES} MB in memory",))

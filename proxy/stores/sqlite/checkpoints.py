@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from contextlib import closing
 
+from proxy.stores.sqlite.ballast import Ballast
 from proxy.stores.sqlite.file import Settings, is_busy
 
 _LONG_LOG_FRAMES = 8_000
@@ -27,9 +28,10 @@ _PATIENCE_MS = 5_000
 class Checkpointer:
     """The thread, for one file."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ballast: Ballast | None = None) -> None:
         self.error = ""
         self._settings = settings
+        self._ballast = ballast
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="store-checkpoint", daemon=True)
 
@@ -45,6 +47,8 @@ class Checkpointer:
     def _run(self) -> None:
         while not self._stop.wait(self._settings.checkpoint_s):
             self._checkpoint()
+            if self._ballast:
+                self._ballast.hold()
         self._checkpoint()
 
     def _checkpoint(self) -> None:

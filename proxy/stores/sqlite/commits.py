@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 import msgspec
 
 from proxy.errors import Overloaded
+from proxy.stores.sqlite.ballast import Ballast
 from proxy.stores.sqlite.books import Operation
-from proxy.stores.sqlite.file import Settings, is_busy, is_trouble, overloaded
+from proxy.stores.sqlite.file import DISK_FULL, Settings, is_busy, is_full, is_trouble, overloaded
 from proxy.stores.sqlite.syncer import Syncer
 
 Commit: TypeAlias = Callable[[Sequence[Operation]], list[object]]
@@ -59,10 +60,13 @@ def _resolve(lasting: list[tuple[_Job, object]], failure: Exception | None) -> N
 class Commits:
     """Operations in the order in which they came, and those who wait for them."""
 
-    def __init__(self, commit: Commit, settings: Settings, syncer: Syncer | None) -> None:
+    def __init__(
+        self, commit: Commit, settings: Settings, *, syncer: Syncer | None = None, ballast: Ballast | None = None
+    ) -> None:
         self._commit = commit
         self._settings = settings
         self._syncer = syncer
+        self._ballast = ballast
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[_Job] = deque()
         self._timer: asyncio.Handle | None = None
@@ -79,11 +83,26 @@ class Commits:
     @property
     def trouble(self) -> str:
         """Return why writing or syncing fails at the moment, empty when neither does."""
-        return self._trouble or (self._syncer.error if self._syncer else "")
+        full = "the disk is full" if self._full else ""
+        return self._trouble or full or (self._syncer.error if self._syncer else "")
+
+    @property
+    def crowded(self) -> bool:
+        """Say whether more is queued than may be."""
+        return len(self._jobs) >= self._settings.max_pending
+
+    @property
+    def _full(self) -> bool:
+        return self._ballast is not None and not self._ballast.held
 
     async def do(self, run: Operation, *, lasting: bool = False) -> Any:
-        """Return the operation's result once it is written, and where it is to last and power cuts count, on disk."""
-        if len(self._jobs) >= self._settings.max_pending:
+        """Return the operation's result once it is written, and where it is to last and power cuts count, on disk.
+
+        Nothing that is to last is begun on a full disk: what room is left is for what has begun before.
+        """
+        if lasting and self._full:
+            raise overloaded(DISK_FULL)
+        if self.crowded:
             raise Overloaded("The record store cannot keep up.", code="store_busy", headers={"retry-after": "1"})
         waiter = self._loop.create_future()
         self._queue(_Job(run, waiter, self._loop.time() + self._settings.patience_s, lasting))
@@ -166,6 +185,9 @@ class Commits:
     def _retry(self, error: Exception) -> None:
         """Wait, and fail the callers that cannot: all of them, unless the file is only busy."""
         busy, now_s = is_busy(error), self._loop.time()
+        if self._ballast and self._ballast.held and is_full(error):
+            self._ballast.give()
+            self._delay_s = FIRST_DELAY_S
         for job in self._jobs:
             if not busy or now_s >= job.until_s:
                 job.resolve(overloaded(error))

@@ -237,6 +237,11 @@ def is_busy(error: Exception) -> bool:
     return _primary(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def is_full(error: Exception) -> bool:
+    """Say whether there is no room left."""
+    return _primary(error) == sqlite3.SQLITE_FULL
+
+
 def is_trouble(error: Exception) -> bool:
     """Say whether the file, its disk or the machine is at fault, not the statement."""
     return type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError, MemoryError)
@@ -256,6 +261,10 @@ _TROUBLES = {
     sqlite3.SQLITE_CORRUPT: ("damaged", "store_unavailable"),
     sqlite3.SQLITE_NOTADB: ("damaged", "store_unavailable"),
 }
+
+DISK_FULL = sqlite3.OperationalError("the disk is full")
+"""What is known to happen, and need not be tried."""
+DISK_FULL.sqlite_errorcode = sqlite3.SQLITE_FULL
 
 
 def _create(path: Path) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from proxy.errors import ConfigError, Overloaded
 from proxy.stores import Hold, Once, Pair, pairs
+from proxy.stores.sqlite.ballast import Ballast
 from proxy.stores.sqlite.books import BALANCE, Books, totals
 from proxy.stores.sqlite.checkpoints import Checkpointer, lay_out
 from proxy.stores.sqlite.commits import FIRST_DELAY_S, Commits
@@ -56,10 +57,11 @@ _TOOK_NOTICE = "DELETE FROM notices WHERE seq = ?"
 async def open(settings: Settings) -> AsyncIterator[SqliteStore]:  # noqa: A001 - the name that a store plug-in exports
     """Yield the store on its file; leaving writes all that is queued. Raise ConfigError when the file is unusable."""
     connection = await asyncio.to_thread(_connected, settings)
-    checkpointer = Checkpointer(settings)
+    ballast = await asyncio.to_thread(_ballast, settings.path)
+    checkpointer = Checkpointer(settings, ballast)
     syncer = await _syncing(connection, settings.path) if settings.lasting else None
     checkpointer.start()
-    store = SqliteStore(connection, settings, checkpointer, syncer)
+    store = SqliteStore(connection, settings, checkpointer, syncer=syncer, ballast=ballast)
     try:
         yield store
     finally:
@@ -79,6 +81,12 @@ def _connected(settings: Settings) -> sqlite3.Connection:
     return connection
 
 
+def _ballast(path: str) -> Ballast:
+    ballast = Ballast(path)
+    ballast.hold()
+    return ballast
+
+
 async def _syncing(connection: sqlite3.Connection, path: str) -> Syncer:
     """Get all on disk that was left, and return who keeps it so."""
     try:
@@ -93,7 +101,13 @@ class SqliteStore:
     """Budgets, records, sessions and the desk on one file; made by `open`."""
 
     def __init__(
-        self, connection: sqlite3.Connection, settings: Settings, checkpointer: Checkpointer, syncer: Syncer | None
+        self,
+        connection: sqlite3.Connection,
+        settings: Settings,
+        checkpointer: Checkpointer,
+        *,
+        syncer: Syncer | None = None,
+        ballast: Ballast | None = None,
     ) -> None:
         self._connection = connection
         self._settings = settings
@@ -103,8 +117,10 @@ class SqliteStore:
         self._books = Books(connection, self._contents)
         self._desk = Desk(connection, self._contents)
         self._places = Places(connection)
-        self._commits = Commits(self._books.commit, settings, syncer)
+        self._commits = Commits(self._books.commit, settings, syncer=syncer, ballast=ballast)
         self._settled = Once()
+        self.unrecorded = 0
+        """Calls that were never sent and have no record, since too much was waiting to be written."""
 
     @property
     def backlog(self) -> int:
@@ -161,7 +177,11 @@ class SqliteStore:
         await self._commits.do(partial(self._books.dispatch, exchange, self._settings.lease_ms), lasting=True)
 
     def finish(self, exchange: Exchange) -> None:
-        """Write the finished exchange over the dispatched one; queued."""
+        """Write the finished exchange over the dispatched one; queued. Where the queue is full, of calls that were sent
+        alone: those are no more than were let in, while refused ones have no end."""
+        if self._commits.crowded and all(attempt.error == "not_sent" for attempt in exchange.attempts):
+            self.unrecorded += 1
+            return
         self._commits.put(partial(self._books.finish, exchange))
 
     def keep(self, kept: Kept) -> None:

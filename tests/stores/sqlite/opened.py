@@ -10,6 +10,7 @@ from typing import Any
 
 from proxy.errors import Overloaded
 from proxy.stores.sqlite import Settings, SqliteStore
+from proxy.stores.sqlite.ballast import Ballast
 from proxy.stores.sqlite.checkpoints import Checkpointer
 from proxy.stores.sqlite.file import connect
 from proxy.stores.sqlite.syncer import Syncer
@@ -17,12 +18,12 @@ from proxy.stores.sqlite.syncer import Syncer
 
 @asynccontextmanager
 async def serving(
-    path: str, syncer: Syncer | None = None, **settings: Any
+    path: str, syncer: Syncer | None = None, ballast: Ballast | None = None, **settings: Any
 ) -> AsyncIterator[tuple[SqliteStore, sqlite3.Connection]]:
     """Open a store without its checkpoints, and give its connection, through which a test makes trouble."""
     connection = await asyncio.to_thread(connect, path)
     chosen = Settings(path=path, checkpoint_s=3600, **settings)
-    store = SqliteStore(connection, chosen, Checkpointer(chosen), syncer)
+    store = SqliteStore(connection, chosen, Checkpointer(chosen), syncer=syncer, ballast=ballast)
     yield store, connection
     with suppress(Overloaded):
         await store.close()

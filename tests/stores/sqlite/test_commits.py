@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from proxy.errors import BudgetExceeded, HandrailError, Overloaded
 from proxy.stores.sqlite import Reader
-from proxy.terms import HeldState, Totals
-from tests.stores.samples import AT_MS, DAY, exchange, handoff, held, limit, reservation, sent, settlement
+from proxy.stores.sqlite.ballast import Ballast
+from proxy.terms import HeldState, State, Totals
+from tests.stores.samples import AT_MS, DAY, attempt, exchange, handoff, held, limit, reservation, sent, settlement
 from tests.stores.sqlite.disks import SlowDisk
 from tests.stores.sqlite.opened import another_process, serving, written
 
@@ -228,6 +229,44 @@ async def test_what_cannot_be_recorded_is_not_sent(path: str, trouble: Any, cure
 
     with Reader(path) as reader:
         assert ([], ["ex_1"]) == ([r.id for r in reader.in_flight()], [r.id for _, r in reader.tail(9)])
+
+
+async def test_a_full_disk_has_room_for_what_is_under_way(path: str) -> None:
+    """The ballast is given up for it, and as long as it is, nothing new begins, though it would fit."""
+    ballast = await asyncio.to_thread(held_ballast, path)
+    async with serving(path, ballast=ballast) as (store, connection):
+        await store.dispatch(sent("ex_1"))
+        full(connection)
+        store.finish(exchange("ex_1", session="long" * 4000))
+        while ballast.held:  # noqa: ASYNC110 - the loop gives it up
+            await asyncio.sleep(0.001)
+        room(connection)  # As it is on a disk whose ballast was given up.
+        await written(store)
+        codes = [await refused(store.dispatch(sent("ex_2")))]
+        trouble = store.trouble
+        await asyncio.to_thread(ballast.hold)
+        await store.dispatch(sent("ex_2"))
+
+        assert (["store_full"], "the disk is full", "") == (codes, trouble, store.trouble)
+
+
+def held_ballast(path: str) -> Ballast:
+    """Take the room that is kept."""
+    ballast = Ballast(path)
+    ballast.hold()
+    return ballast
+
+
+async def test_calls_that_were_refused_do_not_fill_the_memory(path: str) -> None:
+    """Of what waits without end, they alone are dropped and counted: a call that was sent keeps its record."""
+    never = replace(attempt("ex_2"), error="not_sent")
+    async with serving(path, max_pending=1) as (store, _):
+        with another_process(path):
+            for ended in (exchange("ex_1"), exchange("ex_2", State.FAULT, never), exchange("ex_3")):
+                store.finish(ended if ended.attempts else replace(ended, attempts=(attempt(ended.id),)))
+            waiting = store.backlog
+
+        assert (2, 1) == (waiting, store.unrecorded)
 
 
 async def test_a_damaged_file_refuses_calls(path: str) -> None:
