@@ -118,6 +118,8 @@ class Load:
         """Replies that a client got to their end."""
         self.refused = 0
         """Calls for which the budget had no room."""
+        self.repeated: list[str] = []
+        """Calls that were answered once more from what the process remembered."""
 
     async def run(self) -> None:
         """Call for ever."""
@@ -133,36 +135,44 @@ class Load:
                 await asyncio.sleep(0.05)
 
     async def _call(self) -> None:
-        reader, writer = await asyncio.open_unix_connection(self._dice.choice(self._sockets))
+        socket, (user, request) = self._dice.choice(self._sockets), self._request()
+        answer = await self._ask(socket, request)
+        whole = b" 200 OK" in answer[:20] and answer.endswith((b"0\r\n\r\n", b"}"))
+        self.whole += whole
+        self.refused += b" 429 " in answer[:20]
+        if whole and self._dice.random() < 0.1 and b"x-handrail-idempotent-replay" in await self._ask(socket, request):
+            self.repeated.append(user)
+
+    async def _ask(self, socket: str, request: bytes) -> bytes:
+        """Send a request and return all that comes; nothing, if this caller leaves before."""
+        reader, writer = await asyncio.open_unix_connection(socket)
         try:
-            writer.write(self._request())
+            writer.write(request)
             if self._dice.random() < 0.1:
                 await asyncio.sleep(self._dice.random() * 0.05)
-                return
-            answer = await reader.read(-1)
+                return b""
+            return await reader.read(-1)
         finally:
             writer.close()
-        self.whole += b" 200 OK" in answer[:20] and answer.endswith((b"0\r\n\r\n", b"}"))
-        self.refused += b" 429 " in answer[:20]
 
-    def _request(self) -> bytes:
+    def _request(self) -> tuple[str, bytes]:
         self._count += 1
-        model = self._dice.choice(MODELS)
+        model, user = self._dice.choice(MODELS), f"{self._first} {self._count}"
         body = msgspec.json.encode(
             {
                 "model": model,
                 "stream": self._dice.random() < 0.5,
                 "max_completion_tokens": MOST_OUTPUT,
                 "messages": [{"role": "user", "content": "Where is my order?"}],
-                "user": f"{self._first} {self._count}",
+                "user": user,
             }
         )
         head = (
             "POST /v1/chat/completions HTTP/1.1\r\nhost: handrail\r\ncontent-type: application/json\r\n"
             f"x-handrail-session: {model} {self._first} {self._count // CALLS_PER_CONVERSATION}\r\n"
-            f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"idempotency-key: {user}\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
         )
-        return head.encode() + body
+        return user, head.encode() + body
 
 
 class Run:
@@ -177,6 +187,7 @@ class Run:
         """Counters that held money after the last lease."""
         self._plan = plan
         self._state = plan.folder / "state.sqlite"
+        self._once = plan.folder / "once.txt"
 
     async def kill(self, kills: int, done: Callable[[int], None] = lambda _: None) -> None:
         """Kill so many processes under load, then let those that are left clean up; `done` hears how many were."""
@@ -202,6 +213,8 @@ class Run:
             self.left = self.holds()
             self.died += sum([await seat.end(kill=False) for seat in seats])
         self.whole, self.refused = load.whole, load.refused
+        with self._once.open("a") as file:
+            file.writelines(f"{user}\n" for user in load.repeated)
 
     async def _strike(self, seats: list[Seat], kills: int, dice: random.Random, done: Callable[[int], None]) -> None:
         for number in range(1, kills + 1):
@@ -252,6 +265,7 @@ class Run:
             bill=read_bill(self._plan.folder / "bill.jsonl"),
             at_ms=time.time_ns() // 1_000_000,
             caps=caps,
+            once=frozenset(self._once.read_text().splitlines()),
             seen_over=tuple(sorted(self.seen_over)),
         )
 
