@@ -1,8 +1,9 @@
 """Owns the run of the reliability scorecard's rows: what is broken on purpose, and what must hold then.
 
-Usage: python -m bench.chaos [--row R1 ...] [--slice short|full] [--seed 1]. Without --row all of them. A full run
-writes bench/reports/R1.md; one that was stopped goes on where it was when the same row, seed and commit are asked for
-again. Prints a line per row and a verdict at the end; exits 1 unless every row that was asked for is met.
+Usage: python -m bench.chaos [--row R1 ...] [--slice short|full] [--seed 1] [--judge]. Without --row all of them. A
+full run writes bench/reports/R1.md; one that was stopped goes on where it was when the same row, seed and commit
+are asked for again, and with --judge what the newest one has done so far is judged, at its own commit. Prints a
+line per row and a verdict at the end; exits 1 unless every row that was asked for is met.
 """
 
 from __future__ import annotations
@@ -36,6 +37,15 @@ class Places(NamedTuple):
     reports: Path = report.ROOT / "bench" / "reports"
 
 
+class Asked(NamedTuple):
+    """How rows are to be run."""
+
+    seed: int
+    full: bool
+    judge: bool = False
+    """Do no more, judge what a full run has left."""
+
+
 def built(shelf: str) -> list[str]:
     """Return the rows that have a file, in order."""
     modules = sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(shelf).__path__))
@@ -67,14 +77,23 @@ def workplace(folder: Path, *, full: bool) -> Path:
     return folder
 
 
-def work(name: str, places: Places, *, seed: int, full: bool) -> Ran:
+def stopped(run: str, work: Path) -> str | None:
+    """Return the commit of the newest full run that has left something."""
+    folders = sorted(work.glob(f"{run}*"), key=lambda folder: folder.stat().st_mtime)
+    return folders[-1].name.removeprefix(run) if folders else None
+
+
+def work(name: str, places: Places, asked: Asked) -> Ran:
     """Run one row and write its page; clear up where nothing is left to look at."""
+    seed, full = asked.seed, asked.full
     if name not in built(places.shelf):
         return Ran(name=name)
-    commit = report.commit()
-    size = "full" if full else "short"
-    folder = workplace(places.work / f"{name}-{size}-{seed}-{commit.replace(' ', '-')}", full=full)
-    ran = run(name, places.shelf, Plan(seed=seed, full=full, folder=folder))
+    run_name = f"{name}-{'full' if full else 'short'}-{seed}-"
+    commit = stopped(run_name, places.work) if asked.judge else report.commit()
+    if commit is None:
+        return Ran(name=name, error="there is no run to judge")
+    folder = workplace(places.work / f"{run_name}{commit.replace(' ', '-')}", full=full)
+    ran = run(name, places.shelf, Plan(seed=seed, full=full, folder=folder, judge=asked.judge))
     if full and ran.outcome:
         places.reports.mkdir(exist_ok=True)
         text = report.page(ran, ran.outcome, seed=seed, commit=commit)
@@ -92,15 +111,16 @@ def main(arguments: list[str] | None = None, places: Places = Places()) -> int: 
     parser.add_argument("--row", action="append", choices=ROWS, help="which row, may be repeated; all without it")
     parser.add_argument("--slice", choices=("short", "full"), default="full", help="how much of each")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--judge", action="store_true", help="do no more, judge what a full run has done so far")
     chosen = parser.parse_args(arguments)
-    full = chosen.slice == "full"
+    asked = Asked(chosen.seed, full=chosen.slice == "full", judge=chosen.judge)
     # Ended from outside, a row still ends the processes that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     rows: list[Ran] = []
     for name in chosen.row or ROWS:
-        rows.append(work(name, places, seed=chosen.seed, full=full))
+        rows.append(work(name, places, asked))
         print(report.line(rows[-1]), flush=True)
-    print(report.closing(rows, seed=chosen.seed, full=full))
+    print(report.closing(rows, seed=asked.seed, full=asked.full))
     return 0 if all(ran.met for ran in rows) else 1
 
 

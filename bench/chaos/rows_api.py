@@ -39,12 +39,13 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 class Plan:
     """What a row is asked to do, and how far it has come before."""
 
-    def __init__(self, *, seed: int, full: bool, folder: Path) -> None:
+    def __init__(self, *, seed: int, full: bool, folder: Path, judge: bool = False) -> None:
         self.seed = seed
         self.full = full
         """Whether to run as much as the scorecard says; else a slice of a few seconds."""
         self.folder = folder
         """For work; a full run finds what it left there when it is started again."""
+        self._judge = judge
         self._path = folder / "progress.json"
         self._progress = (
             msgspec.json.decode(self._path.read_bytes(), type=Progress) if self._path.exists() else Progress()
@@ -59,6 +60,10 @@ class Plan:
     def figures(self) -> Mapping[str, Figure]:
         """Return the figures so far: what was noted last."""
         return self._progress.figures
+
+    def wants(self, total: int) -> bool:
+        """Say whether there is more to do until so much is done; a run that is only to be judged does nothing more."""
+        return self.done < total and not self._judge
 
     def note(self, done: int, figures: Mapping[str, Figure]) -> None:
         """Write down how much is done, and the figures so far: from there a run goes on after it was stopped."""

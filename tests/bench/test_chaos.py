@@ -62,6 +62,15 @@ def test_a_stopped_full_run_goes_on(places: Places, capsys: pytest.CaptureFixtur
         assert line in page
 
 
+def test_a_stopped_full_run_can_be_judged(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it did so far is judged and nothing more is done; without a run there is nothing to judge."""
+    codes = [main(["--row", "R2", *more], places) for more in (["--judge"], [], ["--judge"])]
+
+    assert [1, 1, 0] == codes
+    assert "R2  failed            there is no run to judge" in capsys.readouterr().out
+    assert "| kills | 2 |" in (places.reports / "R2.md").read_text()
+
+
 def test_a_short_slice_begins_anew(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
     """It finds nothing of an earlier one, and leaves no page."""
     for _ in range(2):

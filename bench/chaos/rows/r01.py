@@ -23,7 +23,7 @@ SHORT = 6
 def run(plan: Plan) -> Outcome:
     """Kill, in parts, then judge all that was left."""
     kills, part = (KILLS, AT_ONCE) if plan.full else (SHORT, SHORT)
-    while plan.done < kills:
+    while plan.wants(kills):
         began_s, work = time.monotonic(), Run(plan)
         asyncio.run(work.kill(min(part, kills - plan.done)))
         plan.note(plan.done + part, added(plan.figures, work, time.monotonic() - began_s))

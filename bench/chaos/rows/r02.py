@@ -31,7 +31,7 @@ CLEAN_UP_S = 4.0
 def run(plan: Plan) -> Outcome:
     """Race in parts, until there were enough reserves; then judge."""
     wanted, part_s = (RESERVES, PART_S) if plan.full else (1, SHORT_S)
-    while plan.done < wanted:
+    while plan.wants(wanted):
         began_s, race = time.monotonic(), Race(plan)
         asyncio.run(race.part(part_s))
         more = {

@@ -19,7 +19,7 @@ KILLS = 10
 def run(plan: Plan) -> Outcome:
     """Kill in rounds, and count what is held after each."""
     rounds, kills = (ROUNDS, KILLS) if plan.full else (1, 4)
-    while plan.done < rounds:
+    while plan.wants(rounds):
         work = Run(plan)
         asyncio.run(work.kill(kills))
         more = {
