@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,42 @@ async def test_a_read_in_trouble_is_refused(path: str) -> None:
             await store.totals([DAY])
 
     assert "store_unavailable" == refused.value.code
+
+
+def torn(log: Path) -> None:
+    """Leave half of the last page."""
+    os.truncate(log, log.stat().st_size - 2000)
+
+
+def flipped(log: Path) -> None:
+    """Change one bit of the last page."""
+    data = bytearray(log.read_bytes())
+    data[-100] ^= 1
+    log.write_bytes(data)
+
+
+def zeroed(log: Path) -> None:
+    """Leave zeros where the last page was to be."""
+    data = log.read_bytes()
+    log.write_bytes(data[:-4096] + bytes(4096))
+
+
+@pytest.mark.parametrize("damage", [torn, flipped, zeroed])
+def test_a_log_whose_end_is_not_whole_keeps_all_before(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """What a power cut leaves of the last commit is not there, as if it had not begun; every commit before it is."""
+
+    async def write() -> None:
+        async with serving(str(tmp_path / "handrail.db")) as (store, _):
+            for name in ("ex_1", "ex_2", "ex_3"):
+                await store.dispatch(sent(name))
+            for end in ("", "-wal"):
+                await asyncio.to_thread(shutil.copy, tmp_path / f"handrail.db{end}", tmp_path / f"left.db{end}")
+
+    async def find() -> list[str]:
+        async with shelf.open(Settings(path=str(tmp_path / "left.db"))) as store:
+            return sorted(closed.id for closed in await store.recover(LATER_MS))
+
+    asyncio.run(write())
+    damage(tmp_path / "left.db-wal")
+
+    assert ["ex_1", "ex_2"] == asyncio.run(find())
