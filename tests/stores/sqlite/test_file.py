@@ -73,6 +73,12 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
+def cut_off(path: Path) -> None:
+    with closing(connect(str(path))) as connection:
+        connection.execute("INSERT INTO dispatched VALUES ('ex_1', 0, ?)", ("x" * 100_000,))
+    os.truncate(path, path.stat().st_size // 2)
+
+
 def taken(path: Path) -> None:
     with closing(connect(str(path))) as connection:
         connection.execute("DROP TABLE counters")
@@ -84,6 +90,7 @@ def taken(path: Path) -> None:
     [
         pytest.param(newer, f"written by a newer Handrail ({NEWER}); upgrade Handrail", id="newer"),
         pytest.param(garbage, "cannot be used as the record store: file is not a database", id="not a database"),
+        pytest.param(cut_off, "cannot be used as the record store: database disk image is malformed", id="cut off"),
         pytest.param(folder, "cannot be used as the record store: unable to open database file", id="a folder"),
         pytest.param(taken, "cannot be used as the record store: table exchanges already exists", id="other tables"),
     ],
