@@ -73,16 +73,14 @@ def test_a_call_that_is_not_logged_is_found(tmp_path: Path, missing: str) -> Non
     assert (1, int(missing == "record")) == (counted["unlogged allowed calls"], counted["without a record"])
 
 
-def test_without_root_the_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_root_the_disk_is_not_filled(tmp_path: Path) -> None:
     """The row says that it was not run, and is not met."""
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-
-    outcome = r14.run(Plan(seed=1, full=False, folder=tmp_path))
+    outcome = r14.run(Plan(seed=1, full=False, folder=tmp_path), user=1000)
 
     assert (False, ("not run: mounting a small file system needs root",)) == (outcome.met, outcome.notes)
 
 
-def test_a_full_disk_is_full_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_full_to_the_last_byte(tmp_path: Path) -> None:
     """Ever smaller pieces are written until none fits."""
     room = 100_000
     written: list[int] = []
@@ -93,9 +91,7 @@ def test_a_full_disk_is_full_to_the_last_byte(tmp_path: Path, monkeypatch: pytes
         written.append(len(data))
         return len(data)
 
-    monkeypatch.setattr("os.write", write)
-
-    r14.fill(tmp_path / "filler")
+    r14.fill(tmp_path / "filler", write)
 
     assert room == sum(written)
 

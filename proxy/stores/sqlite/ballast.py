@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 SIZE = 1 << 20
 """Room for some 200 records and their settlements."""
 
 
+def _free(folder: Path) -> int:
+    about = os.statvfs(folder)
+    return about.f_bavail * about.f_frsize
+
+
 class Ballast:
     """The file beside the records of one store."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, free: Callable[[Path], int] = _free) -> None:
+        """Keep room beside a file; `free` says how many bytes its disk has left."""
+        self._free = free
         self._path = Path(f"{path}-ballast")
         self.held = self._path.exists() and self._path.stat().st_size == SIZE
         """Whether the room is kept: while it is not, the disk is full."""
@@ -27,8 +35,7 @@ class Ballast:
         if self.held:
             return
         with contextlib.suppress(OSError):
-            about = os.statvfs(self._path.parent)
-            if about.f_bavail * about.f_frsize >= 2 * SIZE:
+            if self._free(self._path.parent) >= 2 * SIZE:
                 self._path.touch(mode=0o600)
                 self.held = self._path.write_bytes(bytes(SIZE)) == SIZE
 
