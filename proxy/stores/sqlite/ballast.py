@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SIZE = 1 << 20
-"""Room for some 200 records and their settlements."""
+"""A record takes some kilobytes."""
 
 
 def _free(folder: Path) -> int:
