@@ -17,7 +17,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from bench.store_cost import _exchange
+from bench.store_cost import exchange_of
 from proxy import audit, journal
 from proxy.terms import Exchange, State
 
@@ -38,7 +38,7 @@ async def _call(log: journal.Journal | None, sent: Exchange, done: Exchange, wai
 async def _run(log: journal.Journal | None, calls: int, at_once: int) -> tuple[float, list[float]]:
     """Return CPU in microseconds per call until all is written, and the waits."""
     waits_ms: list[float] = []
-    records = [(_exchange(n, State.DISPATCHED), _exchange(n, State.COMPLETE)) for n in range(256)]
+    records = [(exchange_of(n, State.DISPATCHED), exchange_of(n, State.COMPLETE)) for n in range(256)]
     numbers = iter(range(calls))
 
     async def pump() -> None:

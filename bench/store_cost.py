@@ -43,7 +43,8 @@ _TARGET = Target(alias="smart", provider="openai", model="gpt-5-mini")
 _SHARED = (("agent:refunds", "day:2026-01-01"), ("tenant:acme", "month:2026-01"))
 
 
-def _exchange(number: int, state: State) -> Exchange:
+def exchange_of(number: int, state: State) -> Exchange:
+    """Make the record of a call, as large as real ones are; eight of them are one conversation."""
     name = f"ex_{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128):032x}"
     attempt = Attempt(
         number=1,
@@ -93,7 +94,7 @@ def _stand(session: Session, number: int) -> Stand:
 
 
 async def _call(budgets: Budgets, store: sqlite.SqliteStore, number: int, took_s: list[float]) -> None:
-    started, done = _exchange(number, State.DISPATCHED), _exchange(number, State.COMPLETE)
+    started, done = exchange_of(number, State.DISPATCHED), exchange_of(number, State.COMPLETE)
     attempt = started.attempts[0]
     limits = (Limit(rule="pack/cap@1", scope=_SHARED[0][0], window=_SHARED[0][1], cap_nanousd=1 << 60),)
     hold = Reservation(id=attempt.reservation_id, amount_nanousd=9_000_000, limits=limits, expires_ms=1 << 42)
@@ -159,7 +160,7 @@ async def _budgets(store: sqlite.SqliteStore, url: str, folder: Path) -> AsyncIt
 def _making() -> float:
     cpu = time.thread_time()
     for number in range(_CHUNK):
-        _exchange(number, State.DISPATCHED), _exchange(number, State.COMPLETE)
+        exchange_of(number, State.DISPATCHED), exchange_of(number, State.COMPLETE)
     return time.thread_time() - cpu
 
 

@@ -25,7 +25,7 @@ COUNT_S = 2.0
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How much is shipped at once, and how often is looked for more."""
 
-    rows: int = 500
+    rows: int = 1000
     every_s: float = 1.0
 
 

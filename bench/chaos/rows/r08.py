@@ -24,7 +24,7 @@ from statistics import median
 
 from bench.chaos.durable import REQUIRED, Server
 from bench.chaos.rows_api import Figure, Outcome, Plan, within
-from bench.store_cost import _exchange
+from bench.store_cost import exchange_of
 from proxy import audit
 from proxy.journal.log import Log, LogSettings
 from proxy.sealing import PLAIN
@@ -73,19 +73,19 @@ def leave(folder: Path, records: int) -> None:
 
 
 def _operations(books: Books, number: int, done: bool) -> Iterator[Operation]:
-    exchange = _exchange(number, State.DISPATCHED)
+    exchange = exchange_of(number, State.DISPATCHED)
     yield partial(books.dispatch, exchange, 1)
     if done:
-        yield partial(books.finish, _exchange(number, State.COMPLETE))
+        yield partial(books.finish, exchange_of(number, State.COMPLETE))
         attempt = exchange.attempts[0]
         paid = Settlement(reservation_id=attempt.reservation_id, nanousd=1, tokens=1, counters=attempt.counters)
         yield partial(books.settle, paid, attempt.started_ms)
 
 
 def _entries(number: int, done: bool) -> Iterator[audit.Writer]:
-    yield partial(audit.dispatched, _exchange(number, State.DISPATCHED))
+    yield partial(audit.dispatched, exchange_of(number, State.DISPATCHED))
     if done:
-        yield partial(audit.finished, _exchange(number, State.COMPLETE))
+        yield partial(audit.finished, exchange_of(number, State.COMPLETE))
 
 
 def forgotten(folder: Path) -> None:
