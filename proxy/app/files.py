@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy import config, delivery, journal, plugins, sealing
+from proxy import config, credentials, delivery, journal, plugins, sealing
 from proxy.app.machine import DAY_MS
 from proxy.errors import ConfigError
 from proxy.terms import Secret
@@ -114,6 +114,21 @@ def log_settings(loaded: config.Loaded, section: config.AuditSection) -> journal
         folder=audit_folder(loaded),
         seed=seed,
         anchor=folder / section.anchor.path if section.anchor.path else None,
+    )
+
+
+def key_source(loaded: config.Loaded) -> credentials.Source | None:
+    """Return where the keys of the tokens' issuer are fetched from, if they are."""
+    section = loaded.config.auth.jwt if loaded.config.auth else None
+    if section is None or not section.jwks_url:
+        return None
+    return credentials.Source(
+        url=section.jwks_url,
+        algorithms=section.algorithms,
+        ca_file=loaded.folder / section.jwks_ca_file if section.jwks_ca_file else None,
+        token_file=loaded.folder / section.jwks_token_file if section.jwks_token_file else None,
+        refresh_s=section.jwks_refresh_s,
+        max_age_s=section.jwks_max_age_s,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
-from proxy import accounting, config, delivery, journal, plugins, simulated, watch
+from proxy import accounting, config, credentials, delivery, journal, plugins, simulated, watch
 from proxy.app.doors import listen
 from proxy.app.files import (
     admin_token,
@@ -18,6 +18,7 @@ from proxy.app.files import (
     conversation_settings,
     customer_key,
     delivery_settings,
+    key_source,
     log_settings,
     password,
     secret_file,
@@ -72,11 +73,14 @@ async def running(options: Options) -> AsyncIterator[Running]:
     loaded, seen = await asyncio.to_thread(_read_marked, options)
     prices = await asyncio.to_thread(accounting.price_table)
     raise_file_limit()
+    key_sets = credentials.Fetched()
     async with contextlib.AsyncExitStack() as stack:
         simulated_url = await stack.enter_async_context(simulated.serve()) if loaded.simulated else ""
 
         def build(fresh: config.Loaded) -> Snapshot:
-            return config.build(fresh, options.environment, simulated_url=simulated_url, prices=prices)
+            return config.build(
+                fresh, options.environment, simulated_url=simulated_url, prices=prices, key_sets=key_sets
+            )
 
         here = await _start(stack, loaded, await asyncio.to_thread(build, loaded), options.environment)
         settings = await asyncio.to_thread(delivery_settings, loaded)
@@ -87,6 +91,9 @@ async def running(options: Options) -> AsyncIterator[Running]:
             reload_on_change(here, options, build, seen),
         ]
         work += [shipper.ship() for shipper in here.shippers]
+        work.append(
+            credentials.keep_fresh(key_sets, lambda: key_source(here.loaded), here.house.clock, tell=_tell_of_issuer)
+        )
         if settings:
             work.append(delivery.deliver(here.house.desk, settings, here.house.clock))
         if here.audit_log and loaded.config.audit and loaded.config.audit.anchor.url:
@@ -228,6 +235,10 @@ async def _conversations(
     seal = await asyncio.to_thread(content_seal, loaded)
     shared: SharedConversations = await stack.enter_async_context(redis.open_conversations(settings, store, seal))
     return shared
+
+
+def _tell_of_issuer(trouble: str) -> None:
+    log("warning" if trouble else "info", "issuer_away" if trouble else "issuer_answers", why=trouble)
 
 
 def _tell_of_ledger(trouble: str) -> None:

@@ -5,6 +5,7 @@ Reads files and the environment at start-up and at reload only; a running walk n
 
 from __future__ import annotations
 
+from proxy.config.access import KeySets
 from proxy.config.building import build, watched
 from proxy.config.policies import (
     FUNCTIONS,
@@ -20,7 +21,15 @@ from proxy.config.policies import (
     source_of,
 )
 from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load, opened_by
-from proxy.config.settings import AuditSection, Config, ConversationsSection, HotSection, PostgresSection, RedisSection
+from proxy.config.settings import (
+    AuditSection,
+    Config,
+    ConversationsSection,
+    HotSection,
+    JwtSection,
+    PostgresSection,
+    RedisSection,
+)
 
 __all__ = [
     "FUNCTIONS",
@@ -32,6 +41,8 @@ __all__ = [
     "Config",
     "ConversationsSection",
     "HotSection",
+    "JwtSection",
+    "KeySets",
     "Loaded",
     "PostgresSection",
     "RedisSection",

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import pwd
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
 from proxy import accounting, identity, plugins
+from proxy.config.access import NONE_FETCHED, KeySets, access_of
 from proxy.config.policies import CANDIDATE, FINDER, compiled, watched_policies, why_unreadable
 from proxy.config.reading import SIMULATED, Loaded
 from proxy.config.settings import (
     AuthSection,
     CeilingSection,
     ConversationsSection,
-    PeerSection,
     PostgresSection,
     ProviderSection,
     RedisSection,
@@ -26,19 +25,21 @@ from proxy.documents import Problems
 from proxy.errors import ConfigError
 from proxy.ports import Provider
 from proxy.routing import Table
-from proxy.server import routes
 from proxy.snapshot import Bundle, Price, Snapshot, UnknownPrice
 from proxy.terms import ProviderSettings, Secret, Target
 from proxy.wire import DIALECTS
 
-ENDPOINTS = tuple(endpoint.name for endpoint in routes.ENDPOINTS)
-
 
 def build(
-    loaded: Loaded, environment: Mapping[str, str], *, simulated_url: str, prices: accounting.PriceTable
+    loaded: Loaded,
+    environment: Mapping[str, str],
+    *,
+    simulated_url: str,
+    prices: accounting.PriceTable,
+    key_sets: KeySets = NONE_FETCHED,
 ) -> Snapshot:
     """Compile a config into a Snapshot; raise ConfigError with every problem at once."""
-    return _Builder(loaded, environment, simulated_url, prices).snapshot()
+    return _Builder(loaded, environment, simulated_url, prices, key_sets).snapshot()
 
 
 def watched(loaded: Loaded) -> Iterator[Path]:
@@ -48,13 +49,20 @@ def watched(loaded: Loaded) -> Iterator[Path]:
     for provider in config.providers.values():
         if provider.api_key_file:
             yield folder / provider.api_key_file
-    if config.auth and config.auth.keys_file:
-        yield folder / config.auth.keys_file
+    auth = config.auth or AuthSection()
+    for path in (auth.keys_file, auth.jwt.jwks_file if auth.jwt else ""):
+        if path:
+            yield folder / path
 
 
 class _Builder:
     def __init__(
-        self, loaded: Loaded, environment: Mapping[str, str], simulated_url: str, prices: accounting.PriceTable
+        self,
+        loaded: Loaded,
+        environment: Mapping[str, str],
+        simulated_url: str,
+        prices: accounting.PriceTable,
+        key_sets: KeySets,
     ) -> None:
         self._loaded = loaded
         self._config = loaded.config
@@ -63,13 +71,14 @@ class _Builder:
         self._environment = environment
         self._simulated_url = simulated_url
         self._table = prices
+        self._key_sets = key_sets
         self._problems = Problems()
 
     def snapshot(self) -> Snapshot:
         config = self._config
         providers = {name: self._provider(name, section) for name, section in config.providers.items()}
         books = {name: self._book(section) for name, section in config.providers.items()}
-        access = self._access()
+        access = access_of(self._loaded, self._file, self._key_sets, self._problems)
         if config.admin_token_file:
             self._file(config.admin_token_file, "admin_token_file")
         if config.budgets:
@@ -213,50 +222,3 @@ class _Builder:
 
     def _unknown_price(self) -> UnknownPrice:
         return "ceiling" if isinstance(self._config.unknown_price, CeilingSection) else self._config.unknown_price
-
-    # who may call
-
-    def _access(self) -> identity.Access:
-        section, agent = self._config.auth or AuthSection(), self._config.agent
-        return identity.Access(
-            agent=agent.id,
-            level=agent.level,
-            tenant=agent.tenant,
-            peers=self._peers(section.peers),
-            keys=self._keys(section.keys_file),
-        )
-
-    def _keys(self, path: str) -> tuple[identity.Key, ...]:
-        text = self._file(path, "auth", "keys_file") if path else ""
-        try:
-            keys = identity.load_keys(text, path) if text.strip() else ()
-        except ConfigError as error:
-            self._problems.found += error.problems
-            return ()
-        for key in keys:
-            self._check_endpoints(key, f"{path}: {key.name}")
-        return keys
-
-    def _peers(self, sections: Sequence[PeerSection]) -> tuple[identity.Peer, ...]:
-        peers: list[identity.Peer] = []
-        for number, section in enumerate(sections):
-            at = self._at("auth", "peers", number)
-            self._check_endpoints(section, at)
-            uid = section.uid if section.uid is not None else self._uid(section.user, at)
-            if any(section.name == peer.name or uid == peer.uid for peer in peers):
-                self._problems.add(at, f"the name {section.name}, or its user, is there twice")
-            given = {name: getattr(section, name) for name in identity.Grant.__struct_fields__}
-            peers.append(identity.Peer(name=section.name, uid=uid, **given))
-        return tuple(peers)
-
-    def _uid(self, user: str, at: str) -> int:
-        try:
-            return pwd.getpwnam(user).pw_uid
-        except KeyError:
-            self._problems.add(at, f"this machine has no user {user}")
-            return -1
-
-    def _check_endpoints(self, grant: identity.Grant, at: str) -> None:
-        for name in grant.endpoints:
-            if name not in ENDPOINTS:
-                self._problems.add(at, f"there is no endpoint `{name}`", name, ENDPOINTS)

@@ -61,11 +61,32 @@ class PeerSection(Grant, frozen=True, kw_only=True):
     user: str = ""
 
 
+class JwtSection(_Section, frozen=True, kw_only=True):
+    """The issuer whose tokens open, where its keys are, and what is read from its tokens."""
+
+    issuer: str
+    audience: str
+    jwks_file: str = ""
+    jwks_url: str = ""
+    jwks_ca_file: str = ""
+    """Who vouches for the server at that URL; empty: whom the system trusts."""
+    jwks_token_file: str = ""
+    """What that server wants to be shown."""
+    jwks_refresh_s: float = 300.0
+    jwks_max_age_s: float = 86400.0
+    """How old the keys may be, where no newer ones can be had."""
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    claims: Mapping[str, str] = {}
+    subjects: Mapping[str, Grant] = {}
+    leeway_s: float = 60.0
+
+
 class AuthSection(_Section, frozen=True, kw_only=True):
     """Who may call: whoever shows one of these."""
 
     keys_file: str = ""
     peers: tuple[PeerSection, ...] = ()
+    jwt: JwtSection | None = None
 
 
 class StateSection(_Section, frozen=True, kw_only=True):

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from proxy.identity.access import LOCAL, Access, identify
 from proxy.identity.grants import Grant
+from proxy.identity.key_sets import KeySet, key_set, library
 from proxy.identity.keys import RANDOM_BYTES, Key, digest_of, expires_ms, load_keys, new_key
 from proxy.identity.peers import Peer
+from proxy.identity.tokens import Issuer, Tokens
 
 __all__ = [
     "LOCAL",
     "RANDOM_BYTES",
     "Access",
     "Grant",
+    "Issuer",
     "Key",
+    "KeySet",
     "Peer",
+    "Tokens",
     "digest_of",
     "expires_ms",
     "identify",
+    "key_set",
+    "library",
     "load_keys",
     "new_key",
 ]

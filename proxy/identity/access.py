@@ -12,6 +12,7 @@ from proxy.identity import keys
 from proxy.identity.grants import Grant
 from proxy.identity.keys import Key
 from proxy.identity.peers import Peer, peer_of
+from proxy.identity.tokens import Tokens
 from proxy.terms import Caller, Level, RawRequest
 
 LOCAL = "local"
@@ -26,6 +27,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     peers: tuple[Peer, ...] = ()
     keys: tuple[Key, ...] = ()
+    tokens: Tokens | None = None
 
 
 def identify(raw: RawRequest, access: Access, at_ms: int) -> Caller:
@@ -45,13 +47,16 @@ def identify(raw: RawRequest, access: Access, at_ms: int) -> Caller:
 
 
 def _proven(raw: RawRequest, access: Access, at_ms: int) -> tuple[str, Grant]:
-    if not access.peers and not access.keys:
+    if not access.peers and not access.keys and not access.tokens:
         return LOCAL, Grant()
     if peer := peer_of(raw.uid, access.peers):
         return f"peer:{peer.name}", peer
-    if not access.keys:
+    text = _bearer(raw)
+    if access.tokens and not text.startswith(keys.PREFIX):
+        return access.tokens.proven(text, at_ms)
+    if not access.keys and not access.tokens:
         raise Unauthenticated(f"`auth.peers` names no user with the number {raw.uid}.")
-    key = keys.valid(_bearer(raw), access.keys, at_ms)
+    key = keys.valid(text, access.keys, at_ms)
     return f"key:{key.name}", key
 
 

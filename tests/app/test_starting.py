@@ -21,6 +21,7 @@ from proxy.errors import BudgetExceeded
 from proxy.stores import sqlite
 from proxy.terms import Selection, State, Table
 from tests.app.running import ASK, CONFIG, POLICY, ask, differs, get, options, status_of, until
+from tests.identity.issuing import AUDIENCE, NAME, claims, issuer, token
 from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
 from tests.stores.samples import AT_MS, DAY, limit, reservation
 
@@ -350,3 +351,21 @@ async def test_limits_of_a_reply_act(limit: str, directive: dict[str, object], c
         reply = await ask(here, {**ASK, "metadata": {"simulate": json.dumps(directive)}})
 
     assert code == reply["error"]["code"]
+
+
+async def test_tokens_open_by_keys_that_are_fetched(folder: Path) -> None:
+    """With `jwks_url` the issuer's keys are fetched beside the calls; a new one opens soon, without a restart."""
+    async with issuer() as site:
+        jwt = f"issuer: {NAME}, audience: {AUDIENCE}, jwks_url: '{site.url}', jwks_refresh_s: 10"
+        settings = await asyncio.to_thread(options, folder, f"auth: {{jwt: {{{jwt}, jwks_max_age_s: 60}}}}\n")
+        async with app.running(settings) as here:
+            now = here.house.clock.wall_ms() // 1000
+            good = token(claims(iat=now, exp=now + 600))
+
+            async def says() -> bool:
+                return isinstance(await ask(here, key=good), str)
+
+            assert await until(says)
+            other = token(claims(iat=now, exp=now + 600), kid="ec")
+            refused = [await ask(here, key=text) for text in (other, "x")]
+            assert ["invalid_api_key"] * 2 == [reply["error"]["code"] for reply in refused]

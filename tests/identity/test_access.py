@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.errors import Forbidden, Unauthenticated
-from proxy.identity import Access, Grant, Key, Peer, identify, new_key
+from proxy.identity import Access, Grant, Issuer, Key, KeySet, Peer, Tokens, identify, key_set, new_key
 from proxy.terms import Caller, Level, RawRequest
+from tests.identity.issuing import AT_S, AUDIENCE, NAME, SUBJECT, jwks, token
 
 TEXT, HASH = new_key(bytes(range(16)))
 OTHER, _ = new_key(bytes(16))
@@ -90,6 +92,22 @@ def test_the_kernel_is_asked_first(uid: int | None, keys: tuple[Key, ...], text:
     assert principal == found
 
 
+@pytest.mark.parametrize("keys", [(), (KEY,)], ids=["tokens", "keys as well"])
+def test_a_token_is_known_from_a_key(keys: tuple[Key, ...]) -> None:
+    """Where tokens open, whatever is no Handrail key is taken for one, and a key for a key."""
+    both = replace(access(keys=keys), tokens=Tokens(ISSUER, lambda: KEYS, lambda: None))
+
+    def principal(text: str) -> str:
+        try:
+            return identify(raw(authorization=f"Bearer {text}"), both, AT_S * 1000).principal
+        except Unauthenticated:
+            return ""
+
+    assert (f"jwt:{SUBJECT}", "key:mine" if keys else "", "") == (principal(token()), principal(TEXT), principal("x"))
+
+
+ISSUER = Issuer(issuer=NAME, audience=AUDIENCE)
+KEYS = KeySet(keys=key_set(jwks(), ("EdDSA",)))
 GRANT = Grant(agent="web", models=("small",), endpoints=("models.list",), claims={"tier": "gold"})
 
 
