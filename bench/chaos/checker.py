@@ -183,13 +183,14 @@ def _counters_are_sums(books: Books) -> Iterator[str]:
 
 
 def _mispriced(record: Record, charged: int) -> str:
-    """Say what is wrong with what a call was booked at: exactly its bill if it was seen to its end, else no less where
-    money was held for it."""
+    """Say what is wrong with what a call was booked at: exactly its bill if it was seen to its end; no less where it
+    was recovered and money was held for it; less only with a flag where it was given up, from what was seen of it."""
     booked = sum(attempt.booked for attempt in record.attempts)
     if record.attempts and all(attempt.state == "complete" for attempt in record.attempts):
         return "" if booked == charged else f"{record.id} was booked at {booked}, billed {charged}"
-    held = any(attempt.held_nanousd for attempt in record.attempts)
-    return f"{record.id} was booked at {booked}, less than its bill of {charged}" if held and booked < charged else ""
+    held = [attempt for attempt in record.attempts if attempt.held_nanousd]
+    sure = any(attempt.state == "recovered" or not attempt.cost.estimated for attempt in held)
+    return f"{record.id} was booked at {booked}, less than its bill of {charged}" if sure and booked < charged else ""
 
 
 def _ledger_is_the_sum(evidence: Evidence) -> Iterator[str]:

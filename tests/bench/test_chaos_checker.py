@@ -187,6 +187,21 @@ def bill(evidence: Evidence, *charges: Charge) -> Evidence:
     return replace(evidence, bill=charges)
 
 
+def given_up(evidence: Evidence, *, estimated: bool) -> Evidence:
+    """Have the call that ended be one whose reply was not read to its end, and billed for more."""
+    (books,) = evidence.books
+    records = []
+    for record in books.records:
+        if record.id == "one":
+            (attempt,) = record.attempts
+            cost = replace(attempt.cost, estimated=estimated)
+            records.append(replace(record, attempts=(replace(attempt, state="fault", cost=cost),)))
+        else:
+            records.append(record)
+    dearer = (replace(charge("one"), nanousd=12_000), charge("two"))
+    return replace(evidence, books=(replace(books, records=tuple(records)),), bill=dearer, caps={})
+
+
 def share(evidence: Evidence, **changes: object) -> Evidence:
     """Damage a counter of the ledger."""
     assert evidence.ledger
@@ -208,6 +223,8 @@ def share(evidence: Evidence, **changes: object) -> Evidence:
         pytest.param(
             lambda e: bill(e, charge("one"), replace(charge("two"), nanousd=20_001)), "I5", id="recovered too cheap"
         ),
+        pytest.param(lambda e: given_up(e, estimated=False), "I5", id="given up too cheap, not flagged"),
+        pytest.param(lambda e: given_up(e, estimated=True), "", id="given up, flagged"),
         pytest.param(lambda e: share(e, aside=4), "I2", id="a slice of nobody"),
         pytest.param(lambda e: share(e, spent=31_001), "I5", id="a ledger that is not the books"),
         pytest.param(lambda e: share(e, by_replica={"a": 30_999}), "I5", id="a ledger that is not its replicas"),
