@@ -65,8 +65,15 @@ class _Proof(msgspec.Struct, frozen=True, kw_only=True):
 class Tokens:
     """Proves tokens of one issuer, and remembers those that it has proven until they end, or its keys change."""
 
-    def __init__(self, issuer: Issuer, keys: Callable[[], KeySet | None], missed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        issuer: Issuer,
+        keys: Callable[[], KeySet | None],
+        missed: Callable[[], None],
+        remembered: int = REMEMBERED,
+    ) -> None:
         self._issuer = issuer
+        self._remembered = remembered
         self._keys = keys
         self._missed = missed
         """Is told of a token whose key is not known: the issuer may have a new one."""
@@ -96,7 +103,7 @@ class Tokens:
 
     def _remember(self, name: bytes, proof: _Proof, at_ms: int) -> None:
         self._proven.pop(name, None)
-        if len(self._proven) >= REMEMBERED:
+        if len(self._proven) >= self._remembered:
             del self._proven[next(iter(self._proven))]
         if proof.until_ms > at_ms:
             self._proven[name] = proof

@@ -26,9 +26,14 @@ SET = KeySet(keys=key_set(jwks(), ("RS256", "ES256", "EdDSA")))
 PLAIN = Issuer(issuer=NAME, audience=AUDIENCE)
 
 
-def proving(issuer: Issuer = PLAIN, keys: KeySet | None = SET, missed: Callable[[], None] = lambda: None) -> Tokens:
+def proving(
+    issuer: Issuer = PLAIN,
+    keys: KeySet | None = SET,
+    missed: Callable[[], None] = lambda: None,
+    remembered: int = tokens.REMEMBERED,
+) -> Tokens:
     """Build what proves tokens."""
-    return Tokens(issuer, lambda: keys, missed)
+    return Tokens(issuer, lambda: keys, missed, remembered)
 
 
 def opens(text: str, issuer: Issuer = PLAIN, at_ms: int = AT_MS) -> bool:
@@ -210,11 +215,10 @@ def test_a_proof_is_remembered_until_the_token_ends() -> None:
     assert [1, 1, 1, 2, 3] == counts
 
 
-def test_only_so_many_proofs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_many_proofs_are_remembered() -> None:
     """The oldest is forgotten for the newest, which costs a check and opens still."""
-    monkeypatch.setattr(tokens, "REMEMBERED", 2)
     library = Library()
-    proven = proving(keys=KeySet(keys=library))  # type: ignore[arg-type]
+    proven = proving(keys=KeySet(keys=library), remembered=2)  # type: ignore[arg-type]  # it counts what is asked
     texts = [token(claims(jti=str(number))) for number in range(3)]
     for text in (*texts, texts[2], texts[0]):
         proven.proven(text, AT_MS)
