@@ -32,6 +32,7 @@ class Served(msgspec.Struct, kw_only=True):
     process: subprocess.Popen[str]
     port: int
     health_url: str
+    admin_url: str
     state: Path
     errors: Path
 
@@ -92,6 +93,7 @@ def serving(folder: Path, config: str, *, environment: Mapping[str, str] | None 
             process=process,
             port=int(said["OPENAI_BASE_URL"].removesuffix("/v1").rpartition(":")[2]),
             health_url=said["health"],
+            admin_url=said["admin"],
             state=Path(said["records"]),
             errors=errors,
         )
@@ -105,8 +107,8 @@ def _announced(process: subprocess.Popen[str]) -> dict[str, str]:
     """Read what a starting Handrail says of itself; less if it ends first."""
     said: dict[str, str] = {}
     for line in process.stdout or ():
-        if found := re.search(r"(OPENAI_BASE_URL)=(\S+)|(health|records) +(\S+)", line):
-            said[found[1] or found[3]] = found[2] or found[4].removesuffix("/healthz")
+        if found := re.search(r"(OPENAI_BASE_URL)=(\S+)|(health|admin|records) +(\S+)", line):
+            said[found[1] or found[3]] = found[2] or re.sub(r"/(healthz|status)$", "", found[4])
         if "records" in said:
             break
     return said

@@ -94,6 +94,14 @@ class Admin:
         self._answers = _Humans(desk, clock).answers() if desk and clock else ()
         self._listener = Listener(self._serve, Room(limits, error, on_bug))
 
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Return all that can be asked for: methods, and patterns of paths."""
+        return [
+            *(("GET", re.escape(path)) for path in self._pages),
+            *((method, pattern.pattern) for method, pattern, _ in self._answers),
+        ]
+
     async def start(self, listen: str) -> str:
         """Listen on `host:port` or `unix:/path`; return the address, with the port that was given for port 0."""
         return await self._listener.start(listen)

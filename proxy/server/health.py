@@ -73,6 +73,11 @@ class Health:
             "/metrics": self._metrics_page,
         }
 
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Return all that can be asked for: methods and paths."""
+        return [("GET", path) for path in self._pages]
+
     # --- the thread -------------------------------------------------------------------------------------------------
 
     def start(self, listen: str) -> str:

@@ -333,3 +333,15 @@ async def test_a_client_that_leaves_in_the_middle_decides_nothing(tmp_path: Path
         reply = await exchange(address, get("/status", RIGHT))
 
     assert (200, HELD) == (status_of(reply), desk.actions[1])
+
+
+def test_it_tells_its_routes(tmp_path: Path) -> None:
+    """What checks every route learns them here; without a desk nothing waits for a human."""
+    bare, whole = (
+        Admin(
+            tmp_path, dict, dict, error=error_body, on_bug=print, limits=Limits(), desk=desk, clock=CLOCK
+        ).routes for desk in (None, HumansDesk())
+    )  # fmt: skip
+
+    assert [("GET", "/status"), ("GET", "/coverage")] == bare
+    assert [("GET", "/approvals"), ("POST", "/approvals/([A-Za-z0-9_-]+)")] == whole[2:4]

@@ -154,3 +154,10 @@ def test_what_never_started_can_be_stopped() -> None:
     Heartbeat(now=lambda: 1.0).stop()
 
     assert Heartbeat(now=lambda: 1.0).age_s() == 0.0
+
+
+def test_it_tells_its_routes() -> None:
+    """What checks every route learns them here."""
+    told = Health(lambda: 0.0, tuple, lambda: (b"", "")).routes
+
+    assert [("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")] == told
