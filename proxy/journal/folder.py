@@ -1,6 +1,7 @@
 """Owns the names and the reading of an audit log's files, for whoever writes them and whoever checks them.
 
-entries-000000000000.jsonl   one entry a line, named for the first; the next file goes on where one is full
+entries-000000000000.jsonl   one entry a line, named for the first; the next file goes on where one is full. While it is
+                             written, zeros are laid out behind the last
 salts-000000000000.bin       the salt of each of its entries; zeros where it was deleted
 checkpoints                  signed notes, one after the other
 key.pub                      the key they are signed with, as a line
@@ -48,7 +49,14 @@ def lines(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in segments(folder):
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                yield f"{path.name}:{number}", line
+                if entry := unlaid(line):
+                    yield f"{path.name}:{number}", entry
+
+
+def unlaid(line: bytes) -> bytes:
+    """Return what stands at the end of a file of entries, without the zeros that are laid out behind it: no entry has
+    any."""
+    return line if line.endswith(b"\n") else line.rstrip(b"\0")
 
 
 def text(path: Path) -> str:

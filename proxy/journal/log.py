@@ -39,6 +39,8 @@ from proxy.terms import Json
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 """Size at which a file of entries is full: this much is read when Handrail starts."""
+AHEAD_BYTES = 1024 * 1024
+"""How much of a file of entries is laid out at a time."""
 ID_BYTES = 8
 
 
@@ -228,7 +230,7 @@ class Log:
         os.close(self._lock)
 
     def _take(self, path: Path) -> None:
-        self._entries, self._salts = Appended(path), Appended(files.salts_of(path))
+        self._entries, self._salts = Appended(path, AHEAD_BYTES), Appended(files.salts_of(path))
 
     def _opening(self, at_ms: int, **more: Json) -> Writer:
         peaks: Json = [encoded(peak) for peak in self._tree.peaks]
@@ -265,7 +267,7 @@ def _left(folder: Path) -> _Left | None:
         data = path.read_bytes()
         length = data.rfind(b"\n") + 1
         if length:
-            return _read(path, data[:length], data[length:])
+            return _read(path, data[:length], files.unlaid(data[length:]))
         path.unlink()
         files.salts_of(path).unlink(missing_ok=True)
     return None

@@ -115,7 +115,7 @@ async def test_without_the_key_there_is_none(tmp_path: Path) -> None:
         token = (await off(here.admin_token_path.read_text)).strip()
 
         assert (await get(f"http://{here.admin_listen}/status", token))[1]["audit"] is None
-    assert {"handrail.sqlite", "admin.token", "customer.key", "vault.key"} == {
+    assert {"handrail.sqlite", "handrail.sqlite-ballast", "admin.token", "customer.key", "vault.key"} == {
         p.name for p in (tmp_path / ".handrail").iterdir()
     }
 

@@ -54,6 +54,31 @@ def test_a_full_disk_leaves_no_half(tmp_path: Path) -> None:
     file.close()
 
 
+def test_it_is_laid_out_ahead(tmp_path: Path) -> None:
+    """While it is open it has zeros behind what was written, which is where more goes; closed it has none."""
+    path, sizes = tmp_path / "f", []
+    file = Appended(path, ahead=100)
+    for data in (b"first", b"second", b"x" * 200):
+        file.add(data)
+        sizes.append((file.size, path.stat().st_size))
+    file.sync()
+    file.close()
+
+    assert [(5, 105), (11, 105), (211, 311)] == sizes
+    assert b"firstsecond" + b"x" * 200 == path.read_bytes()
+
+
+def test_where_nothing_can_be_laid_out_it_is_written_all_the_same(tmp_path: Path) -> None:
+    """What fits is written, also where the zeros behind it do not."""
+    file = Appended(tmp_path / "f", ahead=1000)
+    with full_at(10):
+        file.add(b"first")
+    file.add(b"second")
+    file.close()
+
+    assert b"firstsecond" == (tmp_path / "f").read_bytes()
+
+
 def test_it_is_cut_and_filled(tmp_path: Path) -> None:
     """What is behind a size goes; a shorter file has zeros there."""
     file = Appended(tmp_path / "f")

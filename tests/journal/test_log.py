@@ -79,7 +79,8 @@ def test_two_processes_do_not_write_one_log(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_not_there(tmp_path: Path) -> None:
     """Entries, salts and tree stay together, and go on when there is room."""
     log = Log.open(settings(tmp_path), AT_MS)
-    with full_at((tmp_path / NEWEST).stat().st_size + 40), pytest.raises(OSError, match="too large"):
+    written = len((tmp_path / NEWEST).read_bytes().rstrip(b"\0"))
+    with full_at(written + 40), pytest.raises(OSError, match="too large"):
         log.append(said("a"))
     log.append(said("b"))
     log.checkpoint()
@@ -87,6 +88,35 @@ def test_what_does_not_fit_is_not_there(tmp_path: Path) -> None:
 
     assert (["opened", "call"], "b", ()) == (kinds(tmp_path), entries(tmp_path)[1]["id"], look(tmp_path).problems)
     assert 2 * 32 == (tmp_path / "salts-000000000000.bin").stat().st_size
+
+
+def test_a_log_that_is_written_is_as_good_as_one_that_is_closed(tmp_path: Path) -> None:
+    """The zeros that are laid out behind its entries are none of them, whoever reads meanwhile."""
+    log = Log.open(settings(tmp_path), AT_MS)
+    log.append(said("a"))
+    log.checkpoint()
+    laid_out = (tmp_path / NEWEST).read_bytes()
+    meanwhile = look(tmp_path)
+    log.close()
+
+    assert laid_out.endswith(bytes(1000))
+    assert () == meanwhile.problems == look(tmp_path).problems
+    assert ["opened", "call"] == kinds(tmp_path)
+    assert laid_out.rstrip(b"\0") == (tmp_path / NEWEST).read_bytes()
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"kind":"ca'], ids=["after an entry", "in an entry"])
+def test_what_was_laid_out_by_a_process_that_died_is_written_over(tmp_path: Path, torn: bytes) -> None:
+    """The next one goes on behind the last whole entry, and says what it has cut: zeros are nothing."""
+    log, path = Log.open(settings(tmp_path), AT_MS), tmp_path / NEWEST
+    log.append(said("a"))
+    log.close()
+    path.write_bytes(path.read_bytes() + torn + bytes(5000))
+    Log.open(settings(tmp_path), AT_MS).close()
+
+    found = entries(tmp_path)
+    assert ("recovered", len(torn)) == (found[-1]["kind"], found[-1]["cut_bytes"])
+    assert () == look(tmp_path).problems
 
 
 def test_what_cannot_be_written_is_on_record_as_lost(tmp_path: Path) -> None:
