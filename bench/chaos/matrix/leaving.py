@@ -23,7 +23,7 @@ def cells() -> Iterator[Cell]:
                     why=READ_ON,
                     stream=True,
                     judged=judged,
-                    play=Play(pieces=chunked(EVENTS), gap_s=0.05),
+                    play=Play(pieces=chunked(EVENTS), gap_s=0.25),
                     leaves=size or -1,
                     resets=resets,
                     expected=Expected(status=0, state="client_gone"),
