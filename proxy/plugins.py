@@ -18,8 +18,8 @@ class UnknownPlugin(Exception):
     """There is no such plug-in, or it cannot be loaded here; the message says what to do."""
 
 
-def load(shelf: str, name: str) -> ModuleType:
-    """Import the plug-in; the packages it needs come with the extra that is named like it."""
+def load(shelf: str, name: str, extra: str = "") -> ModuleType:
+    """Import the plug-in; the packages it needs come with this extra, or one that is named like it."""
     known = names(shelf)
     if name not in known:
         raise UnknownPlugin(f"there is no {name!r} in {shelf}: {_choices(name, known)}")
@@ -29,7 +29,7 @@ def load(shelf: str, name: str) -> ModuleType:
         if (error.name or "").partition(".")[0] == "proxy":
             raise
         raise UnknownPlugin(
-            f"{name!r} in {shelf} needs the package {error.name!r}: pip install 'handrail[{name}]'"
+            f"{name!r} in {shelf} needs the package {error.name!r}: pip install 'handrail[{extra or name}]'"
         ) from error
 
 

@@ -87,7 +87,7 @@ class Shipper:
                 await self._shelf.write(waiting.rows)
             if waiting.upto:
                 await self._spool.shipped(waiting.upto)
-            return bool(waiting.upto)
+            return waiting.more
 
     async def _count(self) -> None:
         now_ms = self._clock.monotonic_ms()

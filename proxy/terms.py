@@ -1021,3 +1021,5 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...] = ()
     upto: int = 0
     """What to say when the shelf has them; 0: nothing waits."""
+    more: bool = False
+    """Whether others may wait after these."""

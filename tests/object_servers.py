@@ -40,7 +40,7 @@ def seaweed() -> str:
 
 
 def azurite() -> str:
-    """Return Azurite's main module where `make azurite` installed it, else nothing."""
+    """Return Azurite's main module where npm has installed it there, else nothing."""
     main = Path(__file__).parent / "stores/objects/azurite/node_modules/azurite/dist/src/blob/main.js"
     return str(main) if main.exists() else ""
 

@@ -27,7 +27,7 @@ class FakeSpool:
     async def waiting(self, limit: int) -> Waiting:
         """Return the oldest."""
         some = self.left[:limit]
-        return Waiting(rows=tuple(map(a_row, some)), upto=max(some, default=0))
+        return Waiting(rows=tuple(map(a_row, some)), upto=max(some, default=0), more=len(self.left) > limit)
 
     async def shipped(self, upto: int) -> None:
         """Forget them."""

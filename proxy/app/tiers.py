@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import ModuleType
 
 from proxy import config, plugins
 from proxy.app.files import content_seal, conversation_settings, password
-from proxy.app.machine import DAY_MS
+from proxy.app.machine import DAY_MS, SystemClock
 from proxy.errors import ConfigError, HandrailError
 from proxy.ports import Clock, Shelf, Tier
 from proxy.shipping import Pace, Shipper
@@ -20,8 +21,9 @@ from proxy.terms import Table
 
 LAST_S = 2.0
 """For what was written last, once the last call has ended; what does not arrive waits on disk."""
-WARM = "warm"
-PACES: Mapping[str, Pace] = {WARM: Pace()}
+WARM, COLD = "warm", "cold"
+LARGE_ROWS = 20_000
+"""At most in one batch for the cold tier: fewer and larger objects are read in a fraction of the time."""
 
 
 @contextlib.asynccontextmanager
@@ -37,7 +39,18 @@ async def open_shelves(loaded: config.Loaded, environment: Mapping[str, str]) ->
             )
             with _naming("tiers.warm.postgres.url"):
                 shelves[WARM] = await stack.enter_async_context(shelf.open(settings))
+        if loaded.config.tiers.cold:
+            shelves[COLD] = await stack.enter_async_context(await _cold(loaded.config.tiers.cold, loaded))
         yield shelves
+
+
+async def _cold(section: config.ColdSection, loaded: config.Loaded) -> AbstractAsyncContextManager[Shelf]:
+    objects = await asyncio.to_thread(_plugin, "objects", "tiers.cold", "archive")
+    settings = objects.Settings(
+        url=section.url, endpoint=section.endpoint, region=section.region, account=section.account
+    )
+    opened: AbstractAsyncContextManager[Shelf] = objects.open(settings, loaded.folder, SystemClock().wall_ms)
+    return opened
 
 
 @contextlib.asynccontextmanager
@@ -81,17 +94,24 @@ async def shipping_to(shelves: Mapping[str, Shelf], loaded: config.Loaded, clock
     path = state_path(loaded)
     await asyncio.to_thread(sqlite.enlist, path, [*shelves])
     return tuple(
-        Shipper(sqlite.Spool(path, name), shelf, clock, _tell_of(name), PACES[name]) for name, shelf in shelves.items()
+        Shipper(sqlite.Spool(path, name), shelf, clock, _tell_of(name), _pace(name, loaded.config))
+        for name, shelf in shelves.items()
     )
+
+
+def _pace(name: str, settings: config.Config) -> Pace:
+    cold = settings.tiers.cold
+    return Pace(rows=LARGE_ROWS, every_s=cold.every_s) if cold and name == COLD else Pace()
 
 
 def retention(settings: config.Config) -> dict[str, dict[Table, float]]:
     """Return, by tier and table, for how many days rows are kept; what is not named is kept for ever."""
-    state, warm = settings.state, settings.tiers.warm
+    state, warm, cold = settings.state, settings.tiers.warm, settings.tiers.cold
     facts = min(state.keep_facts_days, state.keep_days or state.keep_facts_days)
     return {
         sqlite.LocalTier.name: {**_all(state.keep_days), Table.FACTS: facts},
         WARM: _all(warm.keep_days) if warm else {},
+        COLD: _all(cold.keep_days) if cold else {},
     }
 
 
@@ -125,9 +145,9 @@ def _tell_of(name: str) -> Callable[[str], None]:
     return tell
 
 
-def _plugin(name: str, key: str) -> ModuleType:
+def _plugin(name: str, key: str, extra: str = "") -> ModuleType:
     try:
-        return plugins.load("stores", name)
+        return plugins.load("stores", name, extra)
     except plugins.UnknownPlugin as error:
         raise ConfigError([f"{key}: {error}"]) from None
 

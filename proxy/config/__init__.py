@@ -23,6 +23,7 @@ from proxy.config.policies import (
 from proxy.config.reading import OPENAI_URL, Loaded, is_loopback, load, opened_by
 from proxy.config.settings import (
     AuditSection,
+    ColdSection,
     Config,
     ConversationsSection,
     HotSection,
@@ -38,6 +39,7 @@ __all__ = [
     "POLICY_FILE",
     "TESTS_FILE",
     "AuditSection",
+    "ColdSection",
     "Config",
     "ConversationsSection",
     "HotSection",

@@ -162,11 +162,24 @@ class WarmSection(_Section, frozen=True, kw_only=True):
     """None: for ever."""
 
 
+class ColdSection(_Section, frozen=True, kw_only=True):
+    """Where records are kept for long, as Parquet objects, and how often what is new is written there."""
+
+    url: str
+    endpoint: str = ""
+    region: str = ""
+    account: str = ""
+    every_s: float = 300.0
+    keep_days: float | None = None
+    """None: for ever."""
+
+
 class TiersSection(_Section, frozen=True, kw_only=True):
     """Where else than in `state.path` things are kept."""
 
     hot: HotSection | None = None
     warm: WarmSection | None = None
+    cold: ColdSection | None = None
 
 
 class TelemetrySection(_Section, frozen=True, kw_only=True):

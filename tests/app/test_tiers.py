@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -138,19 +139,108 @@ async def test_a_tier_that_is_away_is_told_and_passed_over(folder: Path) -> None
     ]
 
 
+def with_cold(folder: Path, fields: str) -> app.Options:
+    """Configure the cold tier."""
+    return options(folder, f"tiers: {{cold: {{{fields}}}}}\n")
+
+
+def objects(folder: Path) -> list[str]:
+    return sorted(path.parts[-3] for path in folder.glob("*/date=*/*.parquet"))
+
+
+async def test_calls_reach_the_cold_tier(folder: Path) -> None:
+    """What is recorded here becomes objects while Handrail runs, as often as it is said; else when it has ended."""
+    settings = await asyncio.to_thread(with_cold, folder, "url: often, every_s: 1")
+    async with app.running(settings) as here:
+        await ask(here)
+        assert await until(lambda: asyncio.to_thread(lambda: "exchanges" in objects(folder / "often")))
+    text = await asyncio.to_thread((folder / "handrail.yaml").read_text)
+    await asyncio.to_thread(
+        (folder / "handrail.yaml").write_text, text.replace("url: often, every_s: 1", "url: seldom, every_s: 9999")
+    )
+    async with app.running(settings) as here:
+        await ask(here)
+        before = await asyncio.to_thread(objects, folder / "seldom")
+
+    assert (False, True) == ("exchanges" in before, "exchanges" in await asyncio.to_thread(objects, folder / "seldom"))
+
+
+async def test_the_cold_tier_deletes_whole_days(folder: Path) -> None:
+    """A day goes when all of it is old enough, with a dry run none."""
+    settings = await asyncio.to_thread(with_cold, folder, "url: cold, keep_days: 1")
+    async with app.running(settings) as here:
+        await ask(here)
+        midnight = here.house.clock.wall_ms() // DAY_MS * DAY_MS
+    loaded = await asyncio.to_thread(app.read_config, settings)
+
+    async def deleted(now_ms: int, *, dry_run: bool) -> int:
+        async with open_tiers(loaded, {}) as tiers:
+            done = [one async for one in purge(tiers, loaded.config, now_ms, dry_run=dry_run)]
+            return sum(
+                n for tier, table, _, n in done if (tier, table) == ("cold", Table.EXCHANGES) and isinstance(n, int)
+            )
+
+    assert [0, 1, 1, 0] == [
+        await deleted(midnight + 2 * DAY_MS - 1, dry_run=False),
+        await deleted(midnight + 2 * DAY_MS, dry_run=True),
+        await deleted(midnight + 2 * DAY_MS, dry_run=False),
+        await deleted(midnight + 2 * DAY_MS, dry_run=False),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("config", "local", "warm_days"),
+    ("fields", "why"),
+    [
+        pytest.param("url: 'ftp://x/y'", "tiers.cold.url: 'ftp://x/y' is none: it is a path, ", id="no such store"),
+        pytest.param("url: 's3:///x'", "names no bucket", id="no bucket"),
+        pytest.param("url: 's3://b', account: a", "tiers.cold.account: s3:// has none; leave it out", id="no account"),
+        pytest.param("url: 'gs://b', region: r", "tiers.cold.region: gs:// has none; leave it out", id="no region"),
+        pytest.param(
+            "url: 'az://c', endpoint: 'http://127.0.0.1:9'", "tiers.cold: 'az://c' cannot be opened", id="needs account"
+        ),
+    ],
+)
+async def test_a_place_that_cannot_be_is_told(folder: Path, fields: str, why: str) -> None:
+    """A URL or an option that means nothing keeps Handrail from starting, and says why."""
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        async with app.running(await asyncio.to_thread(with_cold, folder, fields)):
+            pass
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param("url: 's3://b/p', endpoint: 'http://127.0.0.1:9', region: eu-1", id="S3"),
+        pytest.param("url: 'az://c/p', endpoint: 'http://127.0.0.1:9', account: a", id="Azure"),
+    ],
+)
+async def test_where_a_cloud_is(folder: Path, fields: str) -> None:
+    """Options of a cloud are taken; while nobody answers there calls go on."""
+    async with app.running(await asyncio.to_thread(with_cold, folder, fields)) as here:
+        assert "cold" == here.shippers[0].name
+
+
+@pytest.mark.parametrize(
+    ("config", "local", "shipped"),
     [
         pytest.param("{}", {Table.FACTS: 30}, {}, id="defaults"),
         pytest.param('{"state": {"keep_days": 9}}', dict.fromkeys(Table, 9), {}, id="facts never longer than records"),
         pytest.param(
             '{"tiers": {"warm": {"postgres": {"url": "x"}, "keep_days": 99}}}',
             {Table.FACTS: 30},
-            dict.fromkeys(Table, 99),
+            {"warm": dict.fromkeys(Table, 99)},
             id="warm",
+        ),
+        pytest.param(
+            '{"tiers": {"cold": {"url": "x", "keep_days": 99}}}',
+            {Table.FACTS: 30},
+            {"cold": dict.fromkeys(Table, 99)},
+            id="cold",
         ),
     ],
 )
-def test_each_tier_has_its_own_time(config: str, local: dict[Table, float], warm_days: dict[Table, float]) -> None:
+def test_each_tier_has_its_own_time(
+    config: str, local: dict[Table, float], shipped: dict[str, dict[Table, float]]
+) -> None:
     """How long a table is kept is told by tier."""
-    assert {"local": local, "warm": warm_days} == retention(msgspec.json.decode(config, type=Config))
+    assert {"local": local, "warm": {}, "cold": {}, **shipped} == retention(msgspec.json.decode(config, type=Config))

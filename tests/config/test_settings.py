@@ -154,6 +154,14 @@ PROVEN_ELSEWHERE = {
     ),
     "tiers.warm.postgres.password_env": "tests/app/test_tiers.py::test_the_password_can_come_from_the_environment",
     "tiers.warm.keep_days": "tests/app/test_tiers.py::test_the_warm_tier_keeps_as_long_as_it_says",
+    **dict.fromkeys(
+        ("tiers.cold.url", "tiers.cold.every_s"), "tests/app/test_tiers.py::test_calls_reach_the_cold_tier"
+    ),
+    **dict.fromkeys(
+        ("tiers.cold.endpoint", "tiers.cold.region", "tiers.cold.account"),
+        "tests/app/test_tiers.py::test_where_a_cloud_is",
+    ),
+    "tiers.cold.keep_days": "tests/app/test_tiers.py::test_the_cold_tier_deletes_whole_days",
     "telemetry.otlp_endpoint": "tests/app/test_starting.py::test_spans_are_sent",
     "telemetry.sample": "tests/app/test_starting.py::test_spans_are_sent",
     "telemetry.log_level": "tests/app/test_starting.py::test_log_level",

@@ -110,15 +110,15 @@ class Spool:
 
 def _waiting(shelf: str, limit: int, connection: sqlite3.Connection) -> Waiting:
     rows: list[Row] = []
-    upto = size = 0
+    upto = size = seen = 0
     for number, kind, name in connection.execute(_NAMES, (shelf, limit)):
         if size > _LARGE:
             break
-        upto = number
+        upto, seen = number, seen + 1
         if found := _load(Table(kind), name, connection):
             rows.append(found)
             size += len(found.body)
-    return Waiting(rows=tuple(rows), upto=upto)
+    return Waiting(rows=tuple(rows), upto=upto, more=size > _LARGE or seen == limit)
 
 
 def _load(table: Table, name: str, connection: sqlite3.Connection) -> Row | None:

@@ -1,56 +1,64 @@
-"""Owns the proof that a URL opens the right store, and that what is wrong with one is said."""
+"""Owns the proof of what a bucket promises of one object, and of what an error says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from obstore.exceptions import PermissionDeniedError
 
 from proxy.errors import ConfigError
-from proxy.stores.objects import Settings
-from proxy.stores.objects.bucket import opened, trouble
-from tests.stores.objects.buckets import Breaking
+from proxy.stores.objects.bucket import Bucket, Settings, opened, trouble
 
 
-@pytest.mark.parametrize("url", ["cold tier", "file://{folder}/cold%20tier"])
-def test_local_disk_is_a_path_or_a_url(tmp_path: Path, url: str) -> None:
-    """Both name the same folder, which is made."""
-    bucket = opened(Settings(url=url.format(folder=tmp_path)), tmp_path)
-
-    assert bucket.create("exchanges/x", b"data")
-    assert b"data" == (tmp_path / "cold tier/exchanges/x").read_bytes()
+@pytest.fixture
+def bucket(tmp_path: Path) -> Bucket:
+    """Give a bucket on disk."""
+    return opened(Settings(url="cold"), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        pytest.param(Settings(url="ftp://host/x"), "tiers.cold.url: 'ftp://host/x' is none", id="scheme"),
-        pytest.param(Settings(url=""), "tiers.cold.url: '' is none", id="empty"),
-        pytest.param(Settings(url="s3:///x"), "names no bucket", id="no bucket"),
-        pytest.param(Settings(url="gs://b", region="r"), "tiers.cold.region: gs:// has none", id="useless option"),
-        pytest.param(Settings(url="/proc/nowhere/x"), "cannot be opened", id="no folder"),
-    ],
-)
-def test_what_is_wrong_is_said(tmp_path: Path, settings: Settings, expected: str) -> None:
-    """A place that cannot be is an error of the configuration."""
-    with pytest.raises(ConfigError, match=expected):
-        opened(settings, tmp_path)
+def test_what_is_there_is_not_written_over(bucket: Bucket) -> None:
+    """Creating says whether it wrote; replacing always does."""
+    assert [True, False, b"1"] == [bucket.create("a/b", b"1"), bucket.create("a/b", b"2"), bucket.read("a/b")]
+
+    bucket.replace("a/b", b"3")
+
+    assert b"3" == bucket.read("a/b")
 
 
-def test_an_object_is_written_once() -> None:
-    """Whoever comes second is told, and changes nothing; an object that is gone is None, and deleted twice is gone."""
-    bucket = Breaking()
-
-    assert [True, False] == [bucket.create("a/x", b"one"), bucket.create("a/x", b"two")]
-    assert b"one" == bucket.read("a/x")
+def test_what_is_not_there_is_nothing(bucket: Bucket) -> None:
+    """An object that is gone is neither read nor listed, and deleting it again changes nothing."""
+    bucket.create("a/b", b"12345")
+    [entry] = bucket.entries("a")
+    assert [b"345", b"12345"] == [bucket.read_end(entry, 3), bucket.read_end(entry, 99)]
     for _ in range(2):
-        bucket.delete("a/x")
-    assert (None, None) == (bucket.read("a/x"), bucket.written("a/x"))
+        bucket.delete("a/b")
+
+    assert [None, None, None, []] == [
+        bucket.read("a/b"),
+        bucket.read_end(entry, 3),
+        bucket.written("a/b"),
+        [*bucket.entries("a")],
+    ]
 
 
-def test_a_signed_url_is_not_told() -> None:
-    """What callers and logs are told of a failure has no URL in it."""
-    error = PermissionDeniedError("GET https://host/x?sig=secret in 1ms - 403\nDebug source: more")
+@pytest.mark.parametrize("url", ["cold", "file://{}/cold"], ids=["path", "file URL"])
+def test_a_path_is_a_folder(tmp_path: Path, url: str) -> None:
+    """A path starts beside the configuration; a file URL says all of it."""
+    opened(Settings(url=url.format(tmp_path)), tmp_path).create("a", b"1")
 
-    assert "The cold tier failed: PermissionDeniedError: GET … in 1ms - 403." == str(trouble(error))
+    assert b"1" == (tmp_path / "cold" / "a").read_bytes()
+
+
+@pytest.mark.parametrize("url", ["", "ftp://x/y", "file://host/x", "s3://", "https://x/y"])
+def test_what_is_no_place_is_told(tmp_path: Path, url: str) -> None:
+    """A URL that means nothing is an error that lists what does."""
+    with pytest.raises(ConfigError, match="it is a path, file:///path, s3://bucket/prefix"):
+        opened(Settings(url=url), tmp_path)
+
+
+def test_an_error_has_no_url() -> None:
+    """A signed URL is a credential: it is never told."""
+    assert (
+        "The cold tier failed: OSError: GET … was refused."
+        == trouble(OSError("GET https://b.example/x?signature=1 was refused.\nmore")).message
+    )

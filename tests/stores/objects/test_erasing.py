@@ -1,41 +1,97 @@
-"""Owns the proof that one erasure is under way at a time, and that one which broke off is taken over."""
+"""Owns the proof that an erasure is whole wherever it breaks off, and that two never rewrite the same objects."""
 
 from __future__ import annotations
 
-import time
+import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.errors import Overloaded
-from proxy.stores.objects.erasing import LEASE_MS, Note
-from tests.stores.objects.buckets import Breaking, of
+from proxy.stores.objects.erasing import LEASE_MS, PATH
+from proxy.terms import Table
+from tests.stores.objects.buckets import DAY_MS, NOW_MS, Breaking, found, in_bucket, of, row
+
+ROWS = [
+    row(1, "talk-1"),
+    row(2, "talk-2"),
+    row(3, "talk-1", at_ms=NOW_MS + DAY_MS),
+    row(4, "talk-1", table=Table.FACTS),
+]
+"""Three objects: of one a row stays, of two none does."""
 
 
-def test_two_do_not_erase_at_once() -> None:
-    """While one erases another may neither begin nor take over."""
-    bucket, now = Breaking(), int(time.time() * 1000)
-    erasure = Note(bucket, "one", lambda: now).begin(of("talk-1"), ("a",))
-    other = Note(bucket, "two", lambda: now)
+async def broken_off(bucket: Breaking, after: int) -> bool:
+    """Begin an erasure that is cut off after so many changes; say whether it was."""
+    async with in_bucket(bucket) as shelf:
+        await shelf.write(ROWS)
+        bucket.left = after
+        try:
+            await shelf.erase(of("talk-1"))
+        except Overloaded:
+            return True
+        finally:
+            bucket.left = 10**9
+    return False
 
-    with pytest.raises(Overloaded, match="under way"):
-        other.begin(of("talk-2"), ("b",))
-    with pytest.raises(Overloaded, match="under way"):
-        other.take_over()
-    assert erasure == other.read()
+
+async def steps() -> int:
+    """Count the changes that an erasure makes."""
+    for after in itertools.count():
+        if not await broken_off(Breaking(), after):
+            return after
+    raise AssertionError
 
 
-def test_what_broke_off_is_taken_over() -> None:
-    """After its lease another goes on with it, and the first may not any more."""
-    bucket, now = Breaking(), int(time.time() * 1000)
-    one, two = Note(bucket, "one", lambda: now), Note(bucket, "two", lambda: now + LEASE_MS + 1000)
-    erasure = one.begin(of("talk-1"), ("a",))
+async def test_wherever_it_breaks_off_the_next_finishes_it() -> None:
+    """After each step: what stays is there once, what is noted to go is hidden, and the next erasure leaves nothing."""
+    for after in range(await steps()):
+        bucket = Breaking()
+        assert await broken_off(bucket, after)
+        async with in_bucket(bucket) as shelf:
+            assert ["ex_2"] == [one.id for one in await found(shelf, of("talk-2"))]
+            hidden = [one.id for one in await found(shelf, of("talk-1"))]
+            await shelf.erase(of("talk-1"))
 
-    taken = two.take_over()
+            assert hidden == ([] if after else ["ex_1", "ex_3", "ex_4"])
+            assert {"talk-1": 0, "ex_1": 0, "talk-2": 1} == await shelf.search(["talk-1", "ex_1", "talk-2"])
+            assert ["ex_2"] == [one.id for one in await found(shelf, of("talk-1", "talk-2"))]
+        assert PATH not in bucket.paths()
 
-    assert taken is not None
-    assert (erasure.which, erasure.paths) == (taken.which, taken.paths)
-    with pytest.raises(Overloaded):
-        one.renew(erasure)
-    two.renew(taken)
-    two.end()
-    assert two.take_over() is None
+
+async def test_retention_finishes_it_as_well() -> None:
+    """Nobody has to ask again: the next purge does what is left."""
+    bucket = Breaking()
+    await broken_off(bucket, 2)
+    async with in_bucket(bucket) as shelf:
+        await shelf.purge(Table.EXCHANGES, 0, dry_run=True)
+        noted = PATH in bucket.paths()
+        await shelf.purge(Table.EXCHANGES, 0, dry_run=False)
+
+    assert (True, False, 1) == (noted, PATH in bucket.paths(), len(bucket.paths()))
+
+
+async def test_two_never_erase_at_once() -> None:
+    """What another began it may still be at: who comes is told to try later, and takes over when it is long silent."""
+    bucket = Breaking()
+    await broken_off(bucket, 2)
+    written = bucket.written(PATH)
+    assert written is not None
+    now_ms = int(written.timestamp() * 1000)
+    async with in_bucket(bucket, "another", now_ms + LEASE_MS - 2000) as shelf:
+        with pytest.raises(Overloaded, match="Another erasure in the cold tier is under way"):
+            await shelf.erase(of("talk-2"))
+    async with in_bucket(bucket, "another", now_ms + LEASE_MS + 2000) as shelf:
+        await shelf.erase(of("talk-2"))
+
+    assert [] == bucket.paths()
+
+
+async def test_rows_written_meanwhile_stay() -> None:
+    """An erasure that broke off hides what it found, and nothing that came later."""
+    bucket = Breaking()
+    await broken_off(bucket, 2)
+    async with in_bucket(bucket) as shelf:
+        await shelf.write([replace(row(9, "talk-1"), version=2)])
+
+        assert ["ex_9"] == [one.id for one in await found(shelf, of("talk-1"))]
