@@ -129,6 +129,8 @@ async def test_the_newest_of_a_row_counts(filled: Filled) -> None:
 
 OVER = {Table.HELD: LEASE_MS}
 """How much later than it was written a row of a table is over."""
+DAYS_MS = 2 * 24 * 3600 * 1000
+"""After so long also a tier that deletes whole days has deleted what is over."""
 
 
 @pytest.mark.parametrize("table", [Table.EXCHANGES, Table.FACTS, Table.SESSIONS, Table.HELD])
@@ -137,7 +139,7 @@ async def test_purging_takes_what_is_older(filled: Filled, table: Table) -> None
     await filled.put(*conversation(1), *conversation(2))
     await filled.put(exchange("ex_9", session="talk-9", started_ms=AT_MS + 10**9))
     old = {row for row in names(await rows_of(filled.tier)) if row[0] is table and row[1] != "ex_9"}
-    late = AT_MS + OVER.get(table, 0) + 1000
+    late = AT_MS + OVER.get(table, 0) + DAYS_MS
     if table is Table.EXCHANGES:
         # A record stays as long as what was kept of its call, which is found through it.
         old |= {(Table.FACTS, name) for _, name in old}

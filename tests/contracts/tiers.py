@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from proxy.sealing import PLAIN, Seal
 from proxy.stores import postgres, sqlite
 from proxy.terms import Exchange, Handoff, Held, Kept, Row, Secret, Selection, Session, Table
 from tests.postgres_servers import PASSWORD, shared_server
+from tests.stores.objects.buckets import SERVICES, opened
 
 Noun = Exchange | Kept | Session | Held | Handoff
 
@@ -96,7 +98,10 @@ async def warm(folder: Path) -> AsyncIterator[Shelf]:
 TIERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Filled]]] = {"local": local}
 """Every tier; those that rows are shipped to are in SHELVES as well."""
 
-SHELVES: dict[str, Callable[[Path], AbstractAsyncContextManager[Shelf]]] = {"postgres": warm}
+SHELVES: dict[str, Callable[[Path], AbstractAsyncContextManager[Shelf]]] = {
+    "postgres": warm,
+    **{name: partial(opened, name) for name in SERVICES},
+}
 
 
 def shipped(
@@ -105,11 +110,11 @@ def shipped(
     """Return how a shelf is opened as a tier: what it has came through a local file."""
 
     @asynccontextmanager
-    async def opened(folder: Path) -> AsyncIterator[Filled]:
+    async def filled(folder: Path) -> AsyncIterator[Filled]:
         async with open_shelf(folder) as shelf:
             yield _Shipped(shelf, folder / "spool.db")
 
-    return opened
+    return filled
 
 
 TIERS |= {name: shipped(open_shelf) for name, open_shelf in SHELVES.items()}
