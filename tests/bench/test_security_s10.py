@@ -1,4 +1,4 @@
-"""Owns the proof of rows S7 and S10: what is found in a log, a list of packages and a wheel, and that CVEs are no pass."""
+"""Owns the proof of rows S7 and S10: what is found in a log, packages and a wheel, and that CVEs are no pass."""
 
 from __future__ import annotations
 
