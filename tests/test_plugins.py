@@ -71,6 +71,12 @@ def test_what_cannot_be_loaded_says_what_to_do(shelf: str, name: str, message: s
     assert message.format(shelf) == str(caught.value)
 
 
+def test_an_extra_may_have_another_name(shelf: str) -> None:
+    """Where the packages of a plug-in come with an extra that is not named like it, that one is told."""
+    with pytest.raises(UnknownPlugin, match=r"pip install 'handrail\[archive\]'"):
+        plugins.load(shelf, "queue", "archive")
+
+
 def test_an_empty_shelf_says_so(tmp_path: Path) -> None:
     """A shelf without plug-ins is no list of nothing."""
     (tmp_path / "bare_shelf_for_tests").mkdir()

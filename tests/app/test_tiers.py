@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from proxy import app
-from proxy.app.machine import DAY_MS
-from proxy.app.tiers import open_tiers, purge, retention
+from proxy.app import asking
+from proxy.app.machine import DAY_MS, SystemClock
+from proxy.app.tiers import open_shelves, open_tiers, purge, retention, shipping_to, state_path
 from proxy.config import Config
 from proxy.errors import ConfigError, HandrailError
-from proxy.terms import Table
+from proxy.terms import Kept, Selection, Session, Table
 from tests.app.running import ask, get, options, status_of, until
-from tests.contracts.tiers import warm
+from tests.contracts.tiers import warm, write
 from tests.postgres_servers import PASSWORD, PostgresServer, shared_server
+from tests.stores.samples import AT_MS, exchange, handoff, held
 
 
 @pytest.fixture
@@ -186,6 +191,45 @@ async def test_the_cold_tier_deletes_whole_days(folder: Path) -> None:
         await deleted(midnight + 2 * DAY_MS, dry_run=False),
         await deleted(midnight + 2 * DAY_MS, dry_run=False),
     ]
+
+
+def test_without_a_cold_tier_its_packages_are_not_loaded() -> None:
+    """Half a second and the memory of these packages are paid by those who configured the tier."""
+    program = "import sys, proxy.app.tiers, proxy.cli; print([n for n in ('pyarrow', 'obstore') if n in sys.modules])"
+
+    assert (
+        "[]"
+        == subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
+    )
+
+
+async def test_records_reach_every_tier_and_are_erased_from_all(folder: Path, server: PostgresServer) -> None:
+    """Of a conversation each table that the file has is in PostgreSQL and in the objects too; erased, it is in none."""
+    (folder / "pg.password").write_text(PASSWORD + "\n")
+    warm = f"warm: {{postgres: {{url: '{server.url}', password_file: pg.password}}}}"
+    settings = await asyncio.to_thread(options, folder, f"tiers: {{{warm}, cold: {{url: cold}}}}\n")
+    loaded = await asyncio.to_thread(app.read_config, settings)
+    call = replace(exchange("ex_1", session="talk-1"), customer="c")
+    nouns = call, Kept(exchange_id="ex_1", at_ms=AT_MS, policy_digest="kept"), Session(id="talk-1", turn=1)
+    await write(
+        Path(state_path(loaded)), (*nouns, replace(held("hd_1"), session_id="talk-1"), handoff("ho_1", "talk-1"))
+    )
+    async with open_shelves(loaded, {}) as shelves:
+        for shipper in await shipping_to(shelves, loaded, SystemClock()):
+            await shipper.finish(20)
+    which = Selection(customers=frozenset("c"))
+    async with open_tiers(loaded, {}) as tiers:
+        found = await asking.gather(tiers, which)
+        tables = {name: {(row.table, row.id) for row in rows} for name, rows in found.rows.items()}
+        gone, away = await asking.erase(tiers, found.which)
+        left, _ = await asking.search(tiers, ["talk-1"])
+
+    assert ["local", "warm", "cold"] == [*tables]
+    assert tables["local"] == tables["warm"] == tables["cold"]
+    assert {*Table} == {table for table, _ in tables["cold"]}
+    assert {} == away
+    assert [dict.fromkeys(Table, 1)] * 3 == [dict(counts) for counts in gone.values()]
+    assert [[0]] * 3 == [[*counts.values()] for counts in left.values()]
 
 
 @pytest.mark.parametrize(
