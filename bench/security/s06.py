@@ -7,6 +7,7 @@ the row. Everything is asked of a Handrail that is a process of its own.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 
 from bench.chaos.rows_api import Plan
 from bench.chaos.serving import Served, serving, until
-from bench.security import forging
+from bench.security import forging, tokens
 from bench.security.asking import ask
 from bench.security.forging import Forged, Proofs, bearer
 from bench.security.outcomes import Line, count, enough
@@ -44,7 +45,8 @@ providers: {simulated: {dialect: simulated, prices: openai}}
 models:
   small: {provider: simulated, model: gpt-5-nano}
   big: {provider: simulated, model: gpt-5}
-auth: {keys_file: keys.yaml}
+auth:
+  keys_file: keys.yaml
 """
 
 
@@ -189,7 +191,8 @@ def opened(plan: Plan) -> Iterator[tuple[House, Callable[[], None]]]:
     ]
     path = plan.folder / "keys.yaml"
     path.write_bytes(msgspec.json.encode([*kept, _entry("second", second[1])]))
-    with serving(plan.folder, CONFIG) as served:
+    (plan.folder / "jwks.json").write_bytes(tokens.KEY_SET)
+    with serving(plan.folder, CONFIG + tokens.CONFIG) as served:
         token = (served.state.parent / "admin.token").read_text().strip()
         house = House(served, Proofs(good=good[0], second=second[0], expired=expired[0], admin=token))
 
@@ -207,11 +210,15 @@ def run(plan: Plan) -> list[Line]:
     with opened(plan) as (house, revoke):
         loose = unguarded(house, found)
         revoke()
-        forged = forging.everything(house.proofs)
+        at_s = int(time.time())
+        token = tokens.good(at_s)
+        opens = caller(house, Forged("token", bearer(token)))[0] == 200
+        forged = [*forging.everything(house.proofs), *tokens.forged(token, at_s)]
         into = accepted(house, forged)
     return [
         count("S6", f"of {len(found)} routes without an authentication check", unchecked(found)),
         count("S6", f"of {len(found)} routes not guarded as their check wants", loose),
         enough("S6", "forged identities tried", len({attempt.name for attempt in forged}), LEAST_FORGED),
         count("S6", "forged identities accepted", into),
+        count("S6", "true proofs refused", [] if opens else ["the issuer's token"]),
     ]
