@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from proxy.pipeline import Walk, entry
 from proxy.routing import RETRIES_AT_ONCE
 from proxy.snapshot import Limits, Snapshot
 from proxy.terms import RawRequest, State, UpstreamCall
-from tests.fakes import FakeClock, Script, ScriptedReply, ScriptedUpstream
+from tests.fakes import FakeClient, FakeClock, Script, ScriptedReply, ScriptedUpstream
 from tests.pipeline.calls import ASK, check_books
-from tests.walking import CONFIG, PLAIN, Walked, compiled
+from tests.walking import CHAT, CONFIG, PLAIN, Walked, compiled
 
 
 async def test_attempts_are_capped() -> None:
@@ -27,6 +28,13 @@ async def test_attempts_are_capped() -> None:
     await walked.call({**ASK, "model": "both"})
 
     check_books(walked, State.FAULT, [State.FAULT])
+
+
+async def test_what_was_not_routed_goes_nowhere() -> None:
+    """A walk that has no route yet has no target."""
+    raw = RawRequest(method="POST", path=CHAT, headers={}, body=b"{}", peer="127.0.0.1")
+
+    assert [] == list(entry.targets(Walk(Walked().house, raw, FakeClient(gone=False))))
 
 
 async def test_a_storm_is_not_multiplied() -> None:
