@@ -32,6 +32,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one call; seconds unless the name says otherwise."""
 
     max_body_bytes: int = 10 * 1024 * 1024
+    max_body_parts: int = 20_000
+    """Names, objects and lists in a body: some 20 ms of reading; a thousand tool calls with results have 16,000."""
     max_reply_bytes: int = 64 * 1024 * 1024
     max_connections: int = 1024
     max_attempts: int = 3

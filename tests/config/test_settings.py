@@ -70,6 +70,7 @@ KEYS: dict[str, tuple[object, Look, object, object]] = {
 }
 LIMITS = dict.fromkeys(Limits.__struct_fields__, 7) | {
     "max_body_bytes": 2048,
+    "max_body_parts": 200,
     "max_reply_bytes": 2048,
     "max_attempts": 2,
 }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from proxy.errors import HandrailError
+from proxy.errors import HandrailError, TooLarge
 from proxy.server import intake
 from proxy.snapshot import Limits
 from proxy.terms import End
@@ -361,3 +365,50 @@ async def test_the_hallway_is_told_what_is_called_and_by_which_user(tmp_path: Pa
         await exchange(rig.address, chat(b"{}", b"Connection: close", b"X-Uid: 4"))
 
     assert [("chat.completions", os.getuid() if unix else None)] == [(raw.endpoint, raw.uid) for raw in hall.seen]
+
+
+def colons(count: int) -> str:
+    """Return a text with so much of what begins names and objects outside of texts, escapes and quotes among it."""
+    return '"\\:[{' * count
+
+
+MANY = [
+    pytest.param({"a": {str(number): 1 for number in range(200)}}, True, id="names"),
+    pytest.param({"a": [[]] * 200}, True, id="lists"),
+    pytest.param({"a": [{}] * 200}, True, id="objects"),
+    pytest.param({"a": [1] * 2000}, False, id="elements cost little"),
+    pytest.param({"a": colons(200)}, False, id="texts"),
+    pytest.param({colons(100): colons(200), "a": [colons(3)] * 50}, False, id="names and texts"),
+    pytest.param({"a": colons(200), "b": [{}] * 200}, True, id="behind a text"),
+    pytest.param({"a": "x" * intake.SLICE + colons(intake.SLICE // 8), "b": [{}] * 90}, False, id="texts over slices"),
+    pytest.param({"a": colons(intake.SLICE // 8) + "x" * intake.SLICE, "b": [{}] * 200}, True, id="in the third slice"),
+]
+
+
+@pytest.mark.parametrize(("tree", "refused"), MANY)
+async def test_a_body_has_only_so_many_parts(tree: object, refused: bool) -> None:
+    """Names, objects and lists are counted, but not what looks like them in texts; too many are 413."""
+    hall = Hall(STREAM, DONE)
+
+    async with serving(hall, max_body_parts=100) as rig:
+        reply = await exchange(rig.address, chat(json.dumps(tree).encode(), CLOSE))
+
+    assert (413 if refused else 200) == status_of(reply)
+    assert (b"too_many_parts" in reply, hall.seen == []) == (refused, refused)
+
+
+@given(st.text(alphabet='":[{\\,x', max_size=60), st.integers(0, 40))
+@settings(max_examples=60)
+def test_parts_are_counted_as_a_parser_counts_them(text: str, objects: int) -> None:
+    """Whatever texts hold, a body is refused if and only if a parser finds too many parts in it."""
+    body = json.dumps({text: text, "a": [{text: [text]}] * objects}).encode()
+    parts = 3 + (text != "a") + 3 * objects
+
+    def refused(most: int) -> bool:
+        try:
+            asyncio.run(intake.check_parts(body, most))
+        except TooLarge:
+            return True
+        return False
+
+    assert (True, False) == (refused(parts - 1), refused(parts))
