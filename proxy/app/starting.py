@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
-from proxy import accounting, config, credentials, delivery, journal, plugins, simulated, watch
+from proxy import accounting, config, credentials, delivery, journal, plugins, simulated
 from proxy.app.doors import listen
 from proxy.app.files import (
     admin_token,
@@ -23,7 +23,7 @@ from proxy.app.files import (
     password,
     secret_file,
 )
-from proxy.app.instance import Options, Running, read_config
+from proxy.app.instance import Options, Running
 from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, raise_file_limit, spare_the_collector
 from proxy.app.tiers import LAST_S, open_shelves, shipping_to
 from proxy.app.upkeep import (
@@ -34,8 +34,8 @@ from proxy.app.upkeep import (
     note,
     note_candidate,
     note_recovered,
+    read_marked,
     reload_on_change,
-    watched,
 )
 from proxy.pipeline import House
 from proxy.routing import Health as TargetHealth
@@ -70,7 +70,7 @@ async def running(options: Options) -> AsyncIterator[Running]:
 
     Raises ConfigError, before anything listens.
     """
-    loaded, seen = await asyncio.to_thread(_read_marked, options)
+    loaded, seen = await asyncio.to_thread(read_marked, options)
     prices = await asyncio.to_thread(accounting.price_table)
     raise_file_limit()
     key_sets = credentials.Fetched()
@@ -100,13 +100,6 @@ async def running(options: Options) -> AsyncIterator[Running]:
             work.append(_anchor(here.audit_log, loaded.config.audit.anchor.url))
         await stack.enter_async_context(background(*work))
         yield here
-
-
-def _read_marked(options: Options) -> tuple[config.Loaded, watch.Marks]:
-    """Read the config; the marks are older than what is read, so no change falls between."""
-    before = watch.marks([options.path] if options.path else [])
-    loaded = read_config(options)
-    return loaded, watch.marks(watched(options, loaded)) | before
 
 
 async def _start(

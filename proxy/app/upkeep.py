@@ -39,6 +39,13 @@ AT_START = (
 """Keys that a reload takes note of and only a restart puts in force."""
 
 
+def read_marked(options: Options) -> tuple[config.Loaded, watch.Marks]:
+    """Read the config; the marks are older than what is read, so no change falls between."""
+    before = watch.marks([options.path] if options.path else [])
+    loaded = read_config(options)
+    return loaded, watch.marks(watched(options, loaded)) | before
+
+
 def watched(options: Options, loaded: config.Loaded) -> Iterator[Path]:
     """Yield every file whose change means a reload."""
     if options.path:
@@ -136,7 +143,8 @@ async def reload_on_change(
     async def changed() -> None:
         nonlocal newest
         try:
-            newest = loaded = await asyncio.to_thread(read_config, options)
+            newest, before = await asyncio.to_thread(read_marked, options)
+            loaded = newest
             _keep_closed(here, loaded.config)
             here.lock = await asyncio.to_thread(config.lock_of, loaded)
             snapshot = await asyncio.to_thread(build, loaded)
@@ -145,6 +153,8 @@ async def reload_on_change(
             log("error", "reload_refused", problems=error.problems)
             note(here, "reload_refused", problems=len(error.problems))
             return
+        if before != await asyncio.to_thread(lambda: watch.marks(watched(options, loaded))):
+            return  # Files of two versions must not serve together: the change in between is met at the next look.
         waiting = [key for key in AT_START if getattr(loaded.config, key) != getattr(here.loaded.config, key)]
         here.loaded, here.house.snapshot, here.stale = loaded, snapshot, ()
         if waiting:

@@ -6,11 +6,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from proxy import app
+from proxy.app import upkeep
+from proxy.config import Loaded
 from proxy.errors import Unauthenticated
 from proxy.identity import new_key
 from proxy.policy import Lock
+from proxy.snapshot import Snapshot
 from proxy.stores import sqlite
 from proxy.terms import Attempt, Caller, Exchange, Kept, Level, RawRequest, Session, State, Target
 from tests.app.running import CONFIG, POLICY, ask, differs, get, options, status_of, token_of, until
@@ -100,6 +104,27 @@ async def test_a_changed_policy_is_in_force(folder: Path) -> None:
 
 async def _says(here: app.Running, text: str) -> bool:
     return bool(text == await ask(here))
+
+
+async def test_files_of_two_versions_never_serve_together(folder: Path) -> None:
+    """What was read while a file changed is not put in force; what is read after it is."""
+    settings = await asyncio.to_thread(options, folder, watch_s=60)
+    built = list[str]()
+
+    async with app.running(settings) as here:
+
+        def build(_: Loaded) -> Snapshot:
+            if not built:
+                (folder / "policy.yaml").write_text(POLICY.replace("No.", "A longer no."))
+            built.append(f"reading {len(built)}")
+            return replace(here.house.snapshot, revision=built[-1])
+
+        async def whole() -> bool:
+            return here.house.snapshot.revision.startswith("reading")
+
+        async with upkeep.background(upkeep.reload_on_change(here, replace(settings, watch_s=0.02), build, {})):
+            assert await until(whole)
+            assert "reading 1" == here.house.snapshot.revision
 
 
 @pytest.mark.parametrize(
