@@ -16,7 +16,7 @@ NODE_READY := $(NODE)/node_modules/.ready
 export NODE_USE_SYSTEM_CA := 1
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup demo serve bench chaos test format lint types imports unit coverage lock clean
+.PHONY: help setup demo serve bench chaos replay test format lint types imports unit coverage lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -34,6 +34,9 @@ bench: $(READY)  ## what a call costs, beside the bare provider
 
 chaos: $(READY)  ## break things on purpose: ROW=R1 or all, SLICE=short or full, SEED=1
 	@$(BIN)/python -m bench.chaos $(addprefix --row ,$(ROW)) --slice $(or $(SLICE),full) --seed $(or $(SEED),1)
+
+replay: $(READY)  ## recorded exchanges of real providers, through the hallway: CASSETTES=folder
+	@$(BIN)/python -m bench.replay "$(or $(CASSETTES),$(if $(HANDRAIL_DATA),$(HANDRAIL_DATA)/cassettes,.))"
 
 test: format lint types imports unit coverage  ## every check CI runs; pytest's closing line comes last
 	@tail -n 1 .venv/pytest.log

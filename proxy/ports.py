@@ -249,10 +249,11 @@ class Provider(Protocol):
     dialect: str
 
     def encode(self, request: Request, target: Target) -> UpstreamCall:
-        """Return the HTTP call; raise BadRequest naming a field that the provider cannot express."""
+        """Return the HTTP call; raise BadRequest naming a field that the provider cannot express. A request in another
+        dialect than the provider's own is a chat request."""
 
-    def decoder(self, request: Request, headers: Headers) -> Decoder:
-        """Return a decoder for a reply with status 2xx."""
+    def decoder(self, request: Request, headers: Headers, at_ms: int) -> Decoder:
+        """Return a decoder for a reply with status 2xx, which was asked for at this time."""
 
     def error(self, status: int, headers: Headers, body: bytes) -> Fault:
         """Return the fault for a reply with another status."""

@@ -778,6 +778,10 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     key: Secret | None = None
     headers: Headers = {}
     """Extra headers, sent with every call."""
+    options: Any = None
+    """What only this dialect has: the `Options` of its file; None where that has none."""
+    drop: bool = False
+    """Leave out, by name, what the provider cannot express; else it is refused."""
 
 
 class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -790,6 +794,8 @@ class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
     auth_header: str = "authorization"
     auth: Secret | None = None
     """Full header value, e.g. `Bearer …`."""
+    dropped: tuple[str, ...] = ()
+    """Fields of the request that the provider cannot express, and that were left out."""
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):

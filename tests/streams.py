@@ -195,7 +195,7 @@ def decoded(data: bytes, decoder: Decoder, cuts: list[int] | None = None) -> tup
 
 def through(stream: Stream, gate: Gate, cuts: list[int] | None = None) -> tuple[list[Delta], End | Fault]:
     """Send a stream through decoder and gate and return what leaves at once."""
-    deltas, ended = decoded(stream.data, PROVIDER.decoder(request(choices=stream.choices), {}), cuts)
+    deltas, ended = decoded(stream.data, PROVIDER.decoder(request(choices=stream.choices), {}, 0), cuts)
     return [out for delta in deltas for out in passed(gate, delta)], ended
 
 

@@ -42,6 +42,14 @@ def build(
     return _Builder(loaded, environment, simulated_url, prices, key_sets).snapshot()
 
 
+class _NoOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """What a provider's file has that declares none."""
+
+
+def _nowhere(_: object) -> str:
+    return ""
+
+
 def watched(loaded: Loaded) -> Iterator[Path]:
     """Yield every file and folder whose change means a reload."""
     config, folder = loaded.config, loaded.folder
@@ -133,14 +141,27 @@ class _Builder:
     def _provider(self, name: str, section: ProviderSection) -> Provider | None:
         shelf = "openai" if section.dialect == SIMULATED else section.dialect
         try:
-            create = cast("Callable[[ProviderSettings], Provider]", plugins.load("providers", shelf).create)
+            file = plugins.load("providers", shelf)
         except plugins.UnknownPlugin as error:
             self._problems.add(self._at("providers", name, "dialect"), str(error))
             return None
-        url = section.base_url or (self._simulated_url if section.dialect == SIMULATED else "")
+        try:
+            options = msgspec.convert(section.options, getattr(file, "Options", _NoOptions))
+        except msgspec.ValidationError as error:
+            self._problems.add(self._at("providers", name, "options"), f"of `{name}`: {error}")
+            return None
+        known = self._simulated_url if section.dialect == SIMULATED else getattr(file, "base_url", _nowhere)(options)
+        url = section.base_url or known
         if not url:
             self._problems.add(self._at("providers", name), f"`{name}` needs a `base_url`")
-        return create(ProviderSettings(name=name, base_url=url, key=self._key(name, section), headers=section.headers))
+        settings = ProviderSettings(
+            name=name,
+            base_url=url,
+            key=self._key(name, section),
+            headers=section.headers,
+            options=options,
+        )
+        return cast("Callable[[ProviderSettings], Provider]", file.create)(settings)
 
     def _key(self, name: str, section: ProviderSection) -> Secret | None:
         return self._secret("api_key", section.api_key_env, section.api_key_file, "providers", name)

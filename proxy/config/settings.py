@@ -34,6 +34,8 @@ class ProviderSection(_Section, frozen=True, kw_only=True):
     api_key_file: str = ""
     prices: str = ""
     headers: Mapping[str, str] = {}
+    options: Mapping[str, str | int | float | bool] = {}
+    """What only this dialect has, such as a region; each file in `providers/` declares its own."""
 
 
 class ModelSection(_Section, frozen=True, kw_only=True):

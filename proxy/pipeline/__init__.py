@@ -74,9 +74,9 @@ async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
     end: End | Fault = ABANDONED
     try:
         async with walk.house.upstream.send(call) as reply:
-            answer.hears(walk, reply)
+            answer.hears(walk, call, reply)
             if 200 <= reply.status < 300:
-                decoder = provider.decoder(request, reply.headers)
+                decoder = provider.decoder(request, reply.headers, walk.draft.at_ms)
                 async for data in reply.chunks():
                     for part in answer.passes(walk, passage, decoder.feed(data)):
                         yield part

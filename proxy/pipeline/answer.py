@@ -23,12 +23,15 @@ from proxy.terms import (
     Reply,
     State,
     ToolCall,
+    UpstreamCall,
     Verdict,
 )
 
 WITHHELD = (Verdict.DENY, Verdict.REQUIRE_APPROVAL, Verdict.REPLACE)
 """What becomes of calls that do not leave."""
 PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "x-handrail-simulated")
+DROPPED_HEADER = "x-handrail-dropped"
+"""Names the fields that the provider cannot express and that were left out."""
 PASSED_PREFIXES = ("openai-", "x-ratelimit-")
 STEPS_AT_ONCE = 32
 """Steps of a text that are judged without a break: some milliseconds."""
@@ -57,13 +60,15 @@ def starts(walk: Walk) -> Passage:
     return walk.passage
 
 
-def hears(walk: Walk, reply: UpstreamReply) -> None:
-    """Keep what the provider's head says; only a reply with status 2xx is billed."""
+def hears(walk: Walk, call: UpstreamCall, reply: UpstreamReply) -> None:
+    """Keep what the provider's head says, and what was left out of the call; only a reply with status 2xx is billed."""
     walk.reply_headers = {
         name: value
         for name, value in reply.headers.items()
         if name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES)
     }
+    if call.dropped:
+        walk.reply_headers[DROPPED_HEADER] = ", ".join(call.dropped)
     walk.draft.simulated = "x-handrail-simulated" in reply.headers
     walk.usage = None if 200 <= reply.status < 300 else UNBILLED
 

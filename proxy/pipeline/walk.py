@@ -73,7 +73,7 @@ class Walk:
         self.ended = False
         self.verdict = Verdict.ALLOW
         self.usage: Usage | None = None
-        self.reply_headers: Headers = {}
+        self.reply_headers: dict[str, str] = {}
         self.policies: PolicySet = self.snapshot.policies
         self.caller: Caller
         self.request: Request

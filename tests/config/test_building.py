@@ -40,6 +40,40 @@ def test_a_key_file_is_read(tmp_path: Path) -> None:
     assert "Bearer sk-file" == sent(build(changed("providers.one.api_key_file", "key"), tmp_path)).auth.reveal()
 
 
+@pytest.mark.parametrize(
+    ("options", "url"),
+    [
+        pytest.param({}, "http://127.0.0.1:1/openai/v1/chat/completions", id="none"),
+        pytest.param(
+            {"api_version": "2024-10-21"},
+            "http://127.0.0.1:1/openai/deployments/large/chat/completions?api-version=2024-10-21",
+            id="another version",
+        ),
+    ],
+)
+def test_a_dialect_has_options_of_its_own(options: dict[str, str], url: str) -> None:
+    """They change what is sent."""
+    provider = {"dialect": "azure", "base_url": "http://127.0.0.1:1", "options": options}
+
+    assert url == sent(build(changed("providers.one", provider))).url
+
+
+@pytest.mark.parametrize(
+    ("provider", "what"),
+    [
+        pytest.param("dialect: azure, options: {version: x}", "unknown field `version`", id="no such option"),
+        pytest.param("dialect: azure, options: {entra: x}", "Expected `bool`, got `str` - at `$.entra`", id="type"),
+        pytest.param("dialect: openai, options: {entra: true}", "unknown field `entra`", id="not of this dialect"),
+    ],
+)
+def test_options_are_those_of_the_dialect(provider: str, what: str) -> None:
+    """Others are a mistake, told with its place."""
+    (said,) = problems(f"providers: {{one: {{base_url: 'http://a/v1', {provider}}}}}\n")
+
+    assert said.startswith("handrail.yaml:1:")
+    assert what in said
+
+
 def test_keys_are_asked_for(tmp_path: Path) -> None:
     """With `auth.keys_file` a caller without a key is turned away, and one with a key is known by its name."""
     key, digest = new_key(bytes(16))

@@ -112,6 +112,7 @@ PROVEN_ELSEWHERE = {
     "auth.peers": "tests/config/test_building.py::test_peers_are_users_of_this_machine",
     "auth.keys_file": "tests/config/test_building.py::test_keys_are_asked_for",
     "providers.*.api_key_file": "tests/config/test_building.py::test_a_key_file_is_read",
+    "providers.*.options": "tests/config/test_building.py::test_a_dialect_has_options_of_its_own",
     "models.*.provider": "tests/config/test_reading.py::test_mistakes_are_told_with_their_place",
     "policies": "tests/config/test_policies.py::test_policies_are_found",
     "candidate.policies": "tests/config/test_policies.py::test_a_candidate_stands_beside_what_serves",

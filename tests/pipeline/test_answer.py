@@ -10,11 +10,31 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.framing import LIMIT_BYTES
+from proxy.providers.openai import OpenAI
 from proxy.snapshot import Limits
-from proxy.terms import End, State, UsageSource
+from proxy.terms import End, ProviderSettings, Request, State, Target, UpstreamCall, UsageSource
 from tests.fakes import Script
 from tests.pipeline.calls import ASK, DONE, HEAD, HELLO, SPEAKS, STOP, STREAM, WHOLE, asks, check_books, event, mailed
 from tests.walking import CONFIG, PLAIN, Walked, compiled
+
+
+class Forgetful(OpenAI):
+    """A provider that has no way to say some fields."""
+
+    def encode(self, request: Request, target: Target) -> UpstreamCall:
+        """Leave them out."""
+        return replace(super().encode(request, target), dropped=("seed", "top_k"))
+
+
+async def test_what_was_left_out_is_told() -> None:
+    """A client learns from the head which fields of its request the provider never got."""
+    forgetful = Forgetful(ProviderSettings(name="openai", base_url="https://provider.invalid/v1"))
+    walked = Walked(Script(headers=HEAD, chunks=WHOLE), snapshot=replace(PLAIN, providers={"openai": forgetful}))
+
+    outcome = await walked.call(STREAM)
+
+    assert outcome.head is not None
+    assert "seed, top_k" == outcome.head.headers["x-handrail-dropped"]
 
 
 async def test_a_break_after_the_end_marker_takes_nothing() -> None:

@@ -1,0 +1,1 @@
+"""Recorded exchanges of real providers, served again through the hallway."""
