@@ -246,11 +246,11 @@ class Provider(Protocol):
     """One wire format of one provider (a file in `providers/`)."""
 
     name: str
-    dialect: str
+    dialects: frozenset[str]
+    """The inbound dialects that it speaks itself; a request in any other comes to it as a chat completion."""
 
     def encode(self, request: Request, target: Target) -> UpstreamCall:
-        """Return the HTTP call; raise BadRequest naming a field that the provider cannot express. A request in another
-        dialect than the provider's own is a chat request."""
+        """Return the HTTP call; raise BadRequest naming a field that the provider cannot express."""
 
     def decoder(self, request: Request, headers: Headers, at_ms: int) -> Decoder:
         """Return a decoder for a reply with status 2xx, which was asked for at this time."""
@@ -346,17 +346,29 @@ class Dialect(Protocol):
     def with_max_output(self, request: Request, tokens: int) -> Request:
         """Return the request with an output limit, where the client gave none."""
 
-    def encode(self, delta: Delta, request: Request) -> bytes:
-        """Return the bytes of a delta that was changed."""
+    def as_chat(self, request: Request) -> Request:
+        """Return the request as a chat completion, for a provider that does not speak this dialect; raise BadRequest
+        naming a field that chat completions cannot express."""
 
-    def compose(self, reply: Reply, request: Request, *, reply_id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
-        """Return a whole reply that Handrail makes itself, frames filled, streamed if the request is."""
-
-    def cut(self, reply: Reply, request: Request, *, reply_id: str, at_ms: int, usage: Usage) -> list[Delta | End]:
-        """Return the end of a stream that has begun: the safe text, its finish reason, usage and end marker."""
+    def writer(self, request: Request, *, reply_id: str, at_ms: int) -> Writer:
+        """Return what gives the reply to this request its bytes."""
 
     def error_body(self, error: HandrailError) -> bytes:
         """Return the error object of this dialect."""
 
-    def fault_frame(self, fault: Fault, request: Request) -> bytes:
+
+class Writer(Protocol):
+    """Gives one reply its bytes, as clients of a dialect read them: it sees all that leaves, in order."""
+
+    def write(self, delta: Delta, *, native: bool) -> bytes:
+        """Return the bytes of a delta: of one that is native to this dialect its frame, unless it was changed; any
+        other is a chat completion's, and is said in this dialect."""
+
+    def compose(self, reply: Reply, usage: Usage) -> list[Delta | End]:
+        """Return a whole reply that Handrail makes itself, frames filled, streamed if the request is."""
+
+    def cut(self, reply: Reply, usage: Usage) -> list[Delta | End]:
+        """Return the end of a stream that has begun: the safe text, its finish reason, usage and end marker."""
+
+    def fault(self, fault: Fault) -> bytes:
         """Return the bytes that tell a client mid-stream that the reply failed."""

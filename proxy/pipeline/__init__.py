@@ -67,7 +67,7 @@ async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
     """Reserve, dispatch and send to one target; yield what may leave, and a Fault if it failed."""
     provider = walk.snapshot.providers[target.provider]
     await walk.books.reserve(target)
-    request = entry.bounded(walk, target)
+    request = entry.worded(walk, target)
     call = provider.encode(request, target)
     await walk.books.dispatch(call)
     passage = answer.starts(walk)

@@ -113,7 +113,7 @@ async def judge(walk: Walk, passage: Passage, end: End | Fault) -> AsyncIterator
             async for part in _ends(walk, passage):
                 yield part
             walk.draft.ends(State.FAULT, end.status, end.code)
-            end = replace(end, frame=end.frame or walk.dialect.fault_frame(end, walk.request))
+            end = replace(end, frame=end.frame or walk.writer.fault(end))
         yield end
         return
     if not gate.clear and any(map(walk.policies.has, JUDGING)):

@@ -65,7 +65,7 @@ def _failed(walk: Walk, error: HandrailError) -> Iterator[Part]:
         yield from _refuse(walk, error.decision)
     elif walk.begun:
         fault = Fault(status=error.status, type=error.type, code=error.code, message=error.message)
-        yield replace(fault, frame=walk.dialect.fault_frame(fault, walk.request))
+        yield replace(fault, frame=walk.writer.fault(fault))
     else:
         yield walk.head(error.status, error.headers)
         yield Delta(frame=walk.dialect.error_body(error))
@@ -84,9 +84,9 @@ def _refuse(walk: Walk, decision: Decision) -> Iterator[Part]:
     if left:
         yield from walk.release([*(ended(delta, reply) for delta in left), End()])
         return
-    say = walk.dialect.cut if walk.begun else walk.dialect.compose
+    say = walk.writer.cut if walk.begun else walk.writer.compose
     usage = walk.usage or (walk.draft.attempts[-1].usage if walk.begun else UNBILLED)
-    yield from walk.release(say(reply, walk.request, reply_id=walk.draft.id, at_ms=walk.draft.at_ms, usage=usage))
+    yield from walk.release(say(reply, usage), written=True)
 
 
 async def rehearse(walk: Walk) -> None:

@@ -54,6 +54,7 @@ async def enter(walk: Walk) -> None:
     """Decode, and find the conversation and the policies that apply."""
     raw, draft, caller = walk.raw, walk.draft, walk.caller
     walk.request = request = walk.dialect.decode(raw)
+    walk.writer = walk.dialect.writer(request, reply_id=draft.id, at_ms=draft.at_ms)
     walk.books.take(request)
     draft.stream, draft.model_asked = request.stream, request.model
     draft.input_digest = recording.digest(raw.body)
@@ -250,7 +251,14 @@ def targets(walk: Walk) -> Iterator[Target]:
             route = walk.draft.route = replace(route, reason=f"{route.reason}; {target.alias} is spared retries")
 
 
-def bounded(walk: Walk, target: Target) -> Request:
+def worded(walk: Walk, target: Target) -> Request:
+    """Return the request as the target's provider is asked: in the client's dialect, or as a chat completion."""
+    request = _bounded(walk, target)
+    walk.native = request.dialect in walk.snapshot.providers[target.provider].dialects
+    return request if walk.native else walk.dialect.as_chat(request)
+
+
+def _bounded(walk: Walk, target: Target) -> Request:
     """Return the request with an output limit where spend limits apply: what has no bound cannot be held for, and what
     they have no room for must not be billed."""
     if walk.books.shortened:

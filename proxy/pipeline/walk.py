@@ -19,7 +19,7 @@ from proxy.pipeline.quotas import Quotas
 from proxy.pipeline.scanning import Scanner
 from proxy.pipeline.trial import Trial
 from proxy.policy import PolicySet, Shared, Sought
-from proxy.ports import Client
+from proxy.ports import Client, Writer
 from proxy.redaction import Vault
 from proxy.terms import (
     Caller,
@@ -66,6 +66,10 @@ class Walk:
         self.dialect = self.snapshot.dialects[raw.path]
         self.entered = False
         """It is known who calls, and what for."""
+        self.writer: Writer
+        """What gives the reply its bytes."""
+        self.native = True
+        """The provider speaks the client's dialect; else it is given, and gives, chat completions."""
         self.begun = False
         self.asks_again = False
         """The model was told of its calls, and is to answer once more."""
@@ -180,15 +184,17 @@ class Walk:
             self.once.note(part)
         return part
 
-    def release(self, parts: Iterable[Delta | End]) -> Iterator[Part]:
-        """Give parts their bytes, the head before the first of them; hide usage that the client did not ask for."""
+    def release(self, parts: Iterable[Delta | End], *, written: bool = False) -> Iterator[Part]:
+        """Give parts their bytes, unless they have them, and the head before the first of them; hide usage that the
+        client did not ask for."""
         for part in parts:
             if isinstance(part, Delta) and part.usage_only and not self.request.usage_asked:
                 continue
             if not self.begun:
                 yield self.head(200)
-            if isinstance(part, Delta) and not part.frame:
-                yield replace(part, frame=self.dialect.encode(part, self.request))
+            if isinstance(part, Delta) and not written:
+                frame = self.writer.write(part, native=self.native)
+                yield part if frame is part.frame else replace(part, frame=frame)
             else:
                 yield part
 

@@ -31,7 +31,7 @@ def create(settings: ProviderSettings) -> Azure:
 class Azure:
     """One configured resource."""
 
-    dialect = "chat"
+    dialects = frozenset({"chat"})
 
     def __init__(self, settings: ProviderSettings) -> None:
         options: Options = settings.options

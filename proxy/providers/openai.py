@@ -19,7 +19,7 @@ def create(settings: ProviderSettings) -> OpenAI:
 class OpenAI:
     """One configured provider that speaks OpenAI chat completions."""
 
-    dialect = "chat"
+    dialects = frozenset({"chat"})
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.name = settings.name

@@ -19,21 +19,19 @@ from proxy.terms import Cover, Message, RawRequest, Request, ToolCall, ToolSpec
 from proxy.wire import strict
 from proxy.wire.chat_additions import with_settings, with_turn
 from proxy.wire.chat_edits import edited, reasoned
-from proxy.wire.chat_replies import compose, cut, encode, error_body, fault_frame
+from proxy.wire.chat_replies import ChatWriter, error_body
 
 __all__ = [
-    "compose",
-    "cut",
+    "as_chat",
     "decode",
-    "encode",
     "error_body",
-    "fault_frame",
     "strip_tools",
     "with_max_output",
     "with_reasoning",
     "with_settings",
     "with_texts",
     "with_turn",
+    "writer",
 ]
 
 # What the lens reads of a body, and therefore the types it insists on. Everything else passes unread.
@@ -238,6 +236,16 @@ def _specs(chat: _Chat) -> Iterable[ToolSpec]:
 def _spec(offered: _Named) -> ToolSpec:
     description = offered.description if isinstance(offered.description, str) else ""
     return ToolSpec(name=offered.name, schema=offered.parameters, description=description)
+
+
+def as_chat(request: Request) -> Request:
+    """Return the request: it is a chat completion."""
+    return request
+
+
+def writer(request: Request, *, reply_id: str, at_ms: int) -> ChatWriter:
+    """Return what gives the reply to this request its bytes."""
+    return ChatWriter(request, reply_id=reply_id, at_ms=at_ms)
 
 
 # --- changes --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,31 @@ from proxy.terms import ChoiceDelta, Delta, End, Fault, Reply, Request, ToolCall
 DONE = b"data: [DONE]\n\n"
 
 
+class ChatWriter:
+    """Writes the reply to one request."""
+
+    def __init__(self, request: Request, *, reply_id: str, at_ms: int) -> None:
+        self._request = request
+        self._reply_id = reply_id
+        self._at_ms = at_ms
+
+    def write(self, delta: Delta, *, native: bool) -> bytes:
+        """Return the delta's own bytes, or what it says now that it was changed."""
+        return delta.frame or encode(delta, self._request)
+
+    def compose(self, reply: Reply, usage: Usage) -> list[Delta | End]:
+        """Return a whole reply that Handrail makes itself."""
+        return compose(reply, self._request, reply_id=self._reply_id, at_ms=self._at_ms, usage=usage)
+
+    def cut(self, reply: Reply, usage: Usage) -> list[Delta | End]:
+        """Return the end of a stream that has begun."""
+        return cut(reply, self._request, reply_id=self._reply_id, at_ms=self._at_ms, usage=usage)
+
+    def fault(self, fault: Fault) -> bytes:
+        """Return what tells of a failure."""
+        return fault_frame(fault, self._request)
+
+
 def encode(delta: Delta, request: Request) -> bytes:
     """Return the bytes of a delta that was changed: its tree, with what its choices say now."""
     tree: Any = delta.tree

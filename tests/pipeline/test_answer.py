@@ -19,7 +19,9 @@ from tests.walking import CONFIG, PLAIN, Walked, compiled
 
 
 class Forgetful(OpenAI):
-    """A provider that has no way to say some fields."""
+    """A provider of another dialect, that has no way to say some fields."""
+
+    dialects: frozenset[str] = frozenset()
 
     def encode(self, request: Request, target: Target) -> UpstreamCall:
         """Leave them out."""
@@ -34,7 +36,7 @@ async def test_what_was_left_out_is_told() -> None:
     outcome = await walked.call(STREAM)
 
     assert outcome.head is not None
-    assert "seed, top_k" == outcome.head.headers["x-handrail-dropped"]
+    assert ("seed, top_k", HELLO) == (outcome.head.headers["x-handrail-dropped"], outcome.body[: len(HELLO)])
 
 
 async def test_a_break_after_the_end_marker_takes_nothing() -> None:
