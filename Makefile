@@ -16,12 +16,15 @@ NODE_READY := $(NODE)/node_modules/.ready
 export NODE_USE_SYSTEM_CA := 1
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup demo serve bench chaos replay test format lint types imports unit coverage lock clean
+.PHONY: help setup system demo serve bench chaos replay test format lint types imports unit coverage lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' Makefile | expand -t 18
 
 setup: $(READY)  ## make .venv from requirements.lock; again only when the lock or pyproject.toml changed
+
+system:  ## the servers of Debian that tests need: installed as root; SYSTEM=0 does without
+	@$(if $(PYTHON),$(PYTHON) -m tests.debian)
 
 demo: $(READY)  ## a support conversation through the proxy, with what was decided about each call
 	@$(BIN)/python bench/demo.py
@@ -38,7 +41,7 @@ chaos: $(READY)  ## break things on purpose: ROW=R1 or all, SLICE=short or full,
 replay: $(READY)  ## recorded exchanges of real providers, through the hallway: CASSETTES=folder
 	@$(BIN)/python -m bench.replay "$(or $(CASSETTES),$(if $(HANDRAIL_DATA),$(HANDRAIL_DATA)/cassettes,.))"
 
-test: format lint types imports unit coverage  ## every check CI runs; pytest's closing line comes last
+test: system format lint types imports unit coverage  ## every check CI runs; pytest's closing line comes last
 	@tail -n 1 .venv/pytest.log
 
 format: $(READY)  ## is the code formatted?
@@ -57,7 +60,7 @@ imports: $(READY)  ## the import contracts of ARCHITECTURE.md
 	@echo "== lint-imports"
 	@$(BIN)/lint-imports --no-logo | grep -vE '^-*$$'
 
-unit: $(READY) $(NODE_READY)  ## pytest, measured
+unit: $(READY) $(NODE_READY) system  ## pytest, measured
 	@echo "== pytest"
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n 2 --dist worksteal | tee .venv/pytest.log

@@ -25,7 +25,7 @@ from typing import Any, cast
 import aiohttp
 from aiohttp import web
 
-from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
+from tests.redis_servers import RedisServer, whichever
 
 BUDGET = 20_000
 """Tokens of each tenant. A token costs a millionth of a dollar, into the model and out of it."""
@@ -124,7 +124,7 @@ async def _handrail(folder: Path) -> AsyncIterator[str]:
 def _redis() -> Iterator[str]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        RedisServer(of_the_wheel() or of_the_system(), Path(folder)) as server,
+        RedisServer(whichever(), Path(folder)) as server,
     ):
         yield server.url
 

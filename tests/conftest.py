@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
+from tests import debian
+
 # A developer's own keys, proxies and settings must not decide what a test sees.
 OURS_AND_VENDORS = (
     "ANTHROPIC_", "AWS_", "AZURE_", "GEMINI_", "GOOGLE_", "HANDRAIL_", "LANGCHAIN_", "LANGSMITH_", "OPENAI_", "OTEL_",
@@ -107,5 +109,13 @@ def real_data() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the house's own marker."""
+    """Declare the house's own markers."""
     config.addinivalue_line("markers", "may_block(reason): our code may block the loop in this test, because …")
+    config.addinivalue_line("markers", "debian(program): a server is needed that a package of Debian brings")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, each by its name, the tests that need a server of Debian's where SYSTEM=0 leaves the machine alone."""
+    for item in items if debian.left_alone() else ():
+        for marker in item.iter_markers("debian"):
+            item.add_marker(pytest.mark.skip(reason=f"not run, {marker.args[0]} is left alone: {item.nodeid}"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import functools
 import importlib.util
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +16,8 @@ from typing import Any
 
 import redis
 
+from tests import debian
+
 _START_S = 10.0
 
 
@@ -28,8 +28,15 @@ def of_the_wheel() -> str:
 
 
 def of_the_system() -> str:
-    """Return the system's own server, empty where there is none or SYSTEM=0 says to leave it alone."""
-    return (shutil.which("redis-server") or "") if os.environ.get("SYSTEM") != "0" else ""
+    """Return Debian's server, empty where it is not installed or is to be left alone."""
+    return debian.program("redis-server")
+
+
+def whichever() -> str:
+    """Return the server that there is, for those to whom it is all the same."""
+    found = of_the_wheel() or of_the_system()
+    assert found, "there is no redis-server here: make system"
+    return found
 
 
 def _free_port() -> int:
@@ -109,7 +116,7 @@ class RedisServer:
 @functools.cache
 def shared_server() -> RedisServer:
     """Return a server for everybody who needs no more than a ledger of his own; it ends with the tests."""
-    server = RedisServer(of_the_wheel() or of_the_system(), Path(tempfile.mkdtemp()))
+    server = RedisServer(whichever(), Path(tempfile.mkdtemp()))
     server.start()
     atexit.register(server.kill)
     return server

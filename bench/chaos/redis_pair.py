@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
+from tests.redis_servers import RedisServer, whichever
 
 _SYNC_S = 30.0
 
@@ -18,7 +18,7 @@ class RedisPair:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._link = folder / "redis.sock"
-        program = of_the_wheel() or of_the_system()
+        program = whichever()
         self._sockets = [folder / f"{name}.sock" for name in "ab"]
         self.primary, self._replica = (
             RedisServer(program, folder / path.stem, "--unixsocket", str(path)) for path in self._sockets

@@ -22,7 +22,7 @@ from proxy.stores import sqlite
 from proxy.terms import Selection, State, Table
 from tests.app.running import ASK, CONFIG, POLICY, ask, differs, get, options, status_of, until
 from tests.identity.issuing import AUDIENCE, NAME, claims, issuer, token
-from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
+from tests.redis_servers import RedisServer, whichever
 from tests.stores.samples import AT_MS, DAY, limit, reservation
 
 
@@ -146,7 +146,7 @@ spec: {spend: [{id: day, scope: agent, limitUSD: 100, window: day}]}
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis that wants a password."""
-    with RedisServer(of_the_wheel() or of_the_system(), tmp_path / "redis", password="right") as server:
+    with RedisServer(whichever(), tmp_path / "redis", password="right") as server:
         yield server
 
 

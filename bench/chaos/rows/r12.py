@@ -15,7 +15,7 @@ from proxy.errors import BudgetExceeded, Overloaded
 from proxy.stores import redis, sqlite
 from proxy.stores.redis import SharedBudgets
 from proxy.terms import Limit, Reservation, Settlement
-from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
+from tests.redis_servers import RedisServer, whichever
 
 TITLE = "Redis dead: decision p99; overshoot in slice mode; recovery"
 GATE = "50 ms; 0; 2 s"
@@ -150,7 +150,7 @@ FAULTS: Mapping[str, Fault] = {
 async def scene(folder: Path) -> AsyncIterator[Scene]:
     """Start a server, a network and replicas, all as they are configured by default."""
     async with AsyncExitStack() as stack:
-        server = RedisServer(of_the_wheel() or of_the_system(), folder / "redis")
+        server = RedisServer(whichever(), folder / "redis")
         await asyncio.to_thread(server.start)
         stack.callback(server.kill)
         network = await stack.enter_async_context(FaultProxy(server.port))

@@ -13,8 +13,7 @@ import pytest
 from proxy.stores.redis.ledger import Ledger
 from proxy.stores.redis.link import Away, Link, open_link
 from proxy.terms import Totals
-from tests.redis_servers import RedisServer, of_the_system, of_the_wheel
-from tests.stores.redis.conftest import PROGRAMS
+from tests.redis_servers import RedisServer, whichever
 from tests.stores.samples import DAY, limit
 
 WAIT_S = 10.0
@@ -35,15 +34,6 @@ async def joined(server: RedisServer, timeout_s: float = WAIT_S) -> AsyncIterato
             yield link, ledger
     except Away:
         pass
-
-
-def test_every_server_was_there() -> None:
-    """What follows was run on each server, or a line says on which it was not."""
-    missing = [name for name, program in PROGRAMS.items() if not program]
-    if missing:
-        pytest.skip(f"not run: no redis-server of the {' and the '.join(missing)}")
-
-    assert PROGRAMS["wheel"] != PROGRAMS["system"]
 
 
 async def test_a_forgotten_script_is_told_again(server: RedisServer) -> None:
@@ -149,7 +139,7 @@ async def test_a_frozen_server_cannot_be_joined(own_server: RedisServer) -> None
 
 async def test_a_password_is_needed(tmp_path: Path) -> None:
     """The password of the settings is the one that is sent, and a wrong one is not repeated in the error."""
-    with RedisServer(of_the_wheel() or of_the_system(), tmp_path, password="right") as server:
+    with RedisServer(whichever(), tmp_path, password="right") as server:
         with pytest.raises(Away, match=r"(?i)password") as refused:
             async with open_link(server.url, "wrong", WAIT_S) as link:
                 await link.run_id()
@@ -161,7 +151,7 @@ async def test_a_password_is_needed(tmp_path: Path) -> None:
 
 async def test_a_cluster_says_where_the_ledger_is(tmp_path: Path) -> None:
     """A node that does not have the ledger's slot names the one that has, and there it is found."""
-    program = of_the_wheel() or of_the_system()
+    program = whichever()
     with (
         RedisServer(program, tmp_path / "one", "--cluster-enabled", "yes") as one,
         RedisServer(program, tmp_path / "two", "--cluster-enabled", "yes") as two,
