@@ -18,9 +18,23 @@ PLAIN_ZEROS = 6
 """And those with fewer zeros than this after it."""
 
 
+_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
 def canonical(value: Json) -> bytes:
     """Return the canonical form; raise ValueError for what has none."""
-    return msgspec.json.encode(_ordered(value))
+    return _sorted(value) if _plain(value) else msgspec.json.encode(_ordered(value))
+
+
+def _plain(value: Json) -> bool:
+    """Say whether it is canonical once its keys are sorted: nearly all is, and an encoder that sorts is far faster."""
+    if isinstance(value, dict):
+        return all(map(str.isascii, value)) and all(map(_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    if isinstance(value, int):
+        return -LARGEST <= value <= LARGEST
+    return not isinstance(value, float)
 
 
 def _ordered(value: Json) -> object:

@@ -38,4 +38,4 @@ async def open(  # noqa: A001 - as stores are opened
     try:
         yield journal
     finally:
-        await asyncio.to_thread(journal.close)
+        await journal.close()

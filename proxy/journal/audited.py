@@ -5,7 +5,6 @@ Both stand in front of the store and are the same port: whoever records through 
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
 from proxy import audit
@@ -25,7 +24,8 @@ class AuditedRecords:
         """Log and write the call, waiting for both at once; raise Overloaded when one cannot be done, so that nothing
         leaves."""
         logged = self._log.ensure(partial(audit.dispatched, exchange))
-        await asyncio.gather(logged, self._records.dispatch(exchange))
+        await self._records.dispatch(exchange)
+        await logged
 
     def finish(self, exchange: Exchange) -> None:
         """Write and log the finished call; queued."""

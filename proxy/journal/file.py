@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
 class Appended:
-    """One file, its owner's alone; whatever raises OSError leaves it as it was."""
+    """One file, its owner's alone; whatever raises OSError leaves it as it was. One thread may sync it while another
+    appends: what was appended before is on disk then."""
 
-    def __init__(self, path: Path, ahead: int = 0) -> None:
+    def __init__(self, path: Path, ahead: int = 0, sync: Callable[[int], None] = os.fdatasync) -> None:
         """Take how many bytes are laid out at a time; a file that was left so is to be cut before it is written to."""
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.size = os.fstat(self._file).st_size
         self._ahead = ahead
+        self._sync = sync
         self._laid = self.size
         """How much the file has, zeros included."""
         self._torn = False
@@ -66,12 +69,15 @@ class Appended:
     def sync(self) -> None:
         """Return when what was written survives a power cut."""
         self._check()
-        if self._synced == self.size:
+        size = self.size
+        if self._synced == size:
             return
-        self._lost = True
-        os.fdatasync(self._file)
-        self._lost = False
-        self._synced = self.size
+        try:
+            self._sync(self._file)
+        except OSError:
+            self._lost = True
+            raise
+        self._synced = size
 
     def _check(self) -> None:
         if self._lost:

@@ -1,16 +1,20 @@
-"""Owns the thread that keeps the audit log: it groups what comes, writes, syncs, signs and anchors.
+"""Owns the keeping of the audit log: what is written when, and the thread that syncs, signs and anchors.
 
-The event loop never waits for a disk: it puts an entry on a queue, and a call that must not go on unlogged awaits word
-from the thread. Nobody is woken for what nobody waits for: the thread looks several times a second.
+Entries are made and written on the event loop, all of one tick together, as the record store's commits are: a thread
+that did it would lose more to lock hand-overs than it takes. Only for the disk nobody waits on the loop: the thread
+syncs, once for all who came by then, and tells a call that must not go on unlogged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 import msgspec
@@ -26,7 +30,9 @@ CHECKPOINT_S = 10.0
 HEARTBEAT_S = 60.0
 """After so long without an entry there is one that says so: where none is, Handrail did not run."""
 RETRY_S = 1.0
-BATCH = 4096
+BATCH = 128
+"""Entries written in one tick: bounds how long the loop is held."""
+CLOSING_S = 0.001
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +52,18 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 _Waiter: TypeAlias = "asyncio.Future[None]"
 
 
+class _Round(msgspec.Struct, frozen=True, kw_only=True):
+    """What the thread is asked for."""
+
+    waiters: list[_Waiter] = []
+    """Who waits until what is written is on disk."""
+    mends: bool = False
+    """There was trouble, and now something could be written."""
+    rolls: bool = False
+    """The file is full. Until the next one is there nothing is written."""
+    last: bool = False
+
+
 class Journal:
     """The audit log of this process. With `required`, `ensure` raises Overloaded while it cannot be written."""
 
@@ -57,7 +75,7 @@ class Journal:
         pace: Pace | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        """Start the thread; `tell` learns there why the log cannot be written, and with an empty text that it can."""
+        """Start the thread; `tell` learns why the log cannot be written, and with an empty text that it can."""
         self.required = required
         self.trouble = ""
         """Why it cannot be written, empty while it can."""
@@ -68,18 +86,20 @@ class Journal:
         self._tell = tell or (lambda _: None)
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[Writer, _Waiter | None]] = deque()
-        self._notes: list[Writer] = []
-        """Entries that are still to be written, oldest first."""
-        self._wake = threading.Event()
-        self._closing = False
+        self._soon = False
+        """The queue is written in the next tick."""
+        self._waiting: deque[tuple[float, _Waiter]] = deque()
+        """Who waits, and until when at most."""
         self._refused = self._told = 0
         """Entries that found no room, and those of them that the log tells of."""
         self._written_s = self._signed_s = time.monotonic()
         self._tried_s = 0.0
+        self._rolling = False
+        """The thread goes on to another file."""
+        self._asked: SimpleQueue[_Round] = SimpleQueue()
+        self._timer = self._loop.call_later(self._pace.poll_s, self._tick)
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
-
-    # --- for the event loop -----------------------------------------------------------------------------------------
 
     @property
     def lost(self) -> int:
@@ -102,18 +122,11 @@ class Journal:
         if not self.required:
             self._put(write, None)
             waiter.set_result(None)
-            return waiter
-        if self.trouble or not self._put(write, waiter):
+        elif self.trouble or not self._put(write, waiter):
             raise refusal()
-        self._wake.set()
-        return self._patient(waiter)
-
-    async def _patient(self, waiter: _Waiter) -> None:
-        try:
-            async with asyncio.timeout(self._pace.patience_s):
-                await waiter
-        except TimeoutError:
-            raise refusal() from None
+        else:
+            self._waiting.append((time.monotonic() + self._pace.patience_s, waiter))
+        return waiter
 
     def status(self) -> dict[str, Json]:
         """Say how the log is."""
@@ -122,76 +135,76 @@ class Journal:
             "required": self.required,
             "entries": self._log.size,
             "signed": self._log.signed,
-            "pending": len(self._queue) + len(self._notes),
+            "pending": len(self._queue),
             "lost": self.lost,
             "trouble": self.trouble,
             "anchors": dict(self.anchors),
         }
 
-    def close(self) -> None:
-        """Write what is there, sign and anchor it, and end: call it off the loop."""
-        self._closing = True
-        self._wake.set()
-        self._thread.join()
-        self._log.close()
+    async def close(self) -> None:
+        """Write what is there, sign and anchor it, and end."""
+        self._timer.cancel()
+        self._queue.append((event("stopped", _wall_ms(), {}), None))
+        until_s, self._tried_s = time.monotonic() + self._pace.patience_s, -math.inf
+        while self._queue and self._flush() and time.monotonic() < until_s:  # noqa: ASYNC110 - the thread ends it
+            await asyncio.sleep(CLOSING_S)
+        self._asked.put(_Round(last=True))
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._log.close)
+
+    # --- writing ----------------------------------------------------------------------------------------------------
 
     def _put(self, write: Writer, waiter: _Waiter | None) -> bool:
-        if len(self._queue) + len(self._notes) >= self._pace.room:
+        if len(self._queue) >= self._pace.room:
             self._refused += 1
             return False
         self._queue.append((write, waiter))
+        if not (self._soon or self.trouble):
+            self._hurry()
         return True
 
-    # --- the thread -------------------------------------------------------------------------------------------------
+    def _hurry(self) -> None:
+        self._soon = True
+        self._loop.call_soon(self._flush)
 
-    def _run(self) -> None:
-        try:
-            while not self._closing:
-                self._wake.wait(self._pace.poll_s)
-                self._wake.clear()
-                self._round()
-            self.note(event("stopped", _wall_ms(), {}))
-            while self._queue and self._round(last=True):
-                pass
-        finally:
-            if not self._closing:
-                self._is("its thread has ended")
+    def _tick(self) -> None:
+        """Do what nothing else brings about: say that Handrail is alive, try again, and give up who waits too long."""
+        self._timer = self._loop.call_later(self._pace.poll_s, self._tick)
+        now_s = time.monotonic()
+        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= now_s):
+            _resolve([self._waiting.popleft()[1]], stored=False)
+        self._flush()
 
-    def _round(self, *, last: bool = False) -> bool:
+    def _flush(self) -> bool:
         """Write what there is; say whether that could be done. Who waits for an entry that was not written is refused
         and has none; what nobody waits for is kept."""
+        self._soon = False
+        if self._rolling:
+            return True
+        if self._rests():
+            self._refuse()
+            return False
         taken = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+        if not self._append([write for write, _ in taken]):
+            self._queue.extendleft(reversed(taken))
+            self._refuse()
+            return False
+        self._rolling = self._log.file_full
         waiters = [waiter for _, waiter in taken if waiter]
-        written = stored = False
-        if last or not self._rests():
-            self._tried_s = time.monotonic()
-            written = self._tries(lambda: self._append([*self._notes, *(write for write, _ in taken)]))
-            stored = written and (not (waiters or self.trouble) or self._tries(self._log.sync))
-        self._notes = [] if written else [*self._notes, *(write for write, waiter in taken if waiter is None)]
-        if waiters:
-            self._loop.call_soon_threadsafe(_resolve, waiters, stored)
-        well = stored and self._tries(lambda: self._sign(now=last))
-        if well:
-            self._is("")
-        return well
+        if waiters or self.trouble or self._rolling:
+            self._asked.put(_Round(waiters=waiters, mends=bool(self.trouble), rolls=self._rolling))
+        if self._queue and not self._rolling:
+            self._hurry()
+        return True
+
+    def _refuse(self) -> None:
+        _resolve([waiter for _, waiter in self._queue if waiter], stored=False)
+        self._queue = deque(entry for entry in self._queue if entry[1] is None)
 
     def _rests(self) -> bool:
         return bool(self.trouble) and time.monotonic() - self._tried_s < self._pace.retry_s
 
-    def _tries(self, work: Callable[[], None]) -> bool:
-        try:
-            work()
-        except OSError as error:
-            self._is(error.strerror or type(error).__name__)
-            return False
-        return True
-
-    def _is(self, trouble: str) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
-            self._tell(trouble)
-
-    def _append(self, writers: list[Writer]) -> None:
+    def _append(self, writers: list[Writer]) -> bool:
         lost, now_s = self.lost, time.monotonic()
         if lost:
             writers.insert(0, event("lost", _wall_ms(), {"count": lost}))
@@ -199,14 +212,72 @@ class Journal:
         if not writers and (self.trouble or now_s - self._written_s >= self._pace.heartbeat_s):
             writers.append(event("alive", _wall_ms(), {}))
         if writers:
-            self._log.append(writers)
+            self._tried_s = now_s
+            if trouble := _tried(partial(self._log.append, writers)):
+                self._is(trouble)
+                return False
             self._told += lost
             self._written_s = now_s
+        return True
+
+    def _is(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self._tell(trouble)
+
+    def _synced(self, waiters: list[_Waiter], trouble: str) -> None:
+        if trouble:
+            self._is(trouble)
+        _resolve(waiters, stored=not trouble)
+
+    def _ended(self, asked: _Round, trouble: str) -> None:
+        if trouble or asked.mends:
+            self._is(trouble)
+        if asked.rolls:
+            self._rolling = False
+            self._flush()
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        last = False
+        try:
+            while not last:
+                asked = self._next()
+                last = asked.last
+                self._round(asked)
+        except BaseException:
+            self._loop.call_soon_threadsafe(self._is, "its thread has ended")
+            raise
+
+    def _next(self) -> _Round:
+        """Return all that is asked for by now; after a while that is nothing but to look whether it is time to sign."""
+        try:
+            rounds = [self._asked.get(timeout=self._pace.poll_s)]
+            while not self._asked.empty():
+                rounds.append(self._asked.get())
+        except Empty:
+            return _Round()
+        return _Round(
+            waiters=[waiter for one in rounds for waiter in one.waiters],
+            mends=any(one.mends for one in rounds),
+            rolls=any(one.rolls for one in rounds),
+            last=rounds[-1].last,
+        )
+
+    def _round(self, asked: _Round) -> None:
+        trouble = _tried(self._log.sync) if asked.waiters or asked.mends else ""
+        if asked.waiters:
+            self._loop.call_soon_threadsafe(self._synced, asked.waiters, trouble)
+        if asked.rolls:
+            trouble = trouble or _tried(partial(self._log.roll, _wall_ms()))
+        trouble = trouble or _tried(partial(self._sign, now=asked.last))
+        if trouble or asked.mends or asked.rolls:
+            self._loop.call_soon_threadsafe(self._ended, asked, trouble)
 
     def _sign(self, *, now: bool) -> None:
         """Sign and anchor what there is, where it is time for that."""
         log, now_s = self._log, time.monotonic()
-        log.roll(_wall_ms())
         behind = log.size - log.signed
         late = now or now_s - self._signed_s >= self._pace.checkpoint_s
         if behind >= self._pace.checkpoint_entries or (behind and late):
@@ -222,6 +293,15 @@ class Journal:
             self.anchors["path"] = error.strerror or type(error).__name__
 
 
+def _tried(work: Callable[[], object]) -> str:
+    """Do what may fail as disks do; return why it has, nothing where it has not."""
+    try:
+        work()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -235,7 +315,12 @@ def refusal() -> Overloaded:
     )
 
 
-def _resolve(waiters: list[_Waiter], stored: bool) -> None:
+def _resolve(waiters: list[_Waiter], *, stored: bool) -> None:
     for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None) if stored else waiter.set_exception(refusal())
+        if waiter.done():
+            continue
+        if stored:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(refusal())
+            waiter.exception()  # It has been looked at: who left meanwhile need not hear of it.

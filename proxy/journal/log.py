@@ -1,6 +1,7 @@
 """Owns the writing of an audit log: entries, salts and checkpoints, and what a process that died left of them.
 
-Everything here blocks: it runs on the journal's thread, and when Handrail starts and stops.
+All but `append` blocks: it runs on the thread of the journal, while entries are appended, and when Handrail starts and
+stops. Only while the log goes on to another file nothing may be appended.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ class Log:
         self._signer = signer
         self._tree = tree
         self._lock = lock
+        self._entries: Appended
+        self._salts: Appended
         self._take(path)
         self._checkpoints = Appended(settings.folder / files.CHECKPOINTS)
         self._anchored = ""
@@ -161,6 +164,11 @@ class Log:
         return self._tree.size
 
     @property
+    def file_full(self) -> bool:
+        """Say whether the newest file is."""
+        return self._entries.size >= self._settings.segment_bytes
+
+    @property
     def origin(self) -> str:
         """Return the log's name."""
         return self._signer.verifier.name
@@ -192,11 +200,12 @@ class Log:
     def checkpoint(self) -> None:
         """Sign what there is, and write that down once all of it is on disk. Salts are left to the system: one that a
         power cut takes counts as deleted."""
+        tree = self._tree
         self._entries.sync()
-        note = self._signer.sign(Checkpoint(origin=self.origin, size=self.size, root=self._tree.root()).text)
+        note = self._signer.sign(Checkpoint(origin=self.origin, size=tree.size, root=tree.root()).text)
         self._checkpoints.add(note.encode())
         self._checkpoints.sync()
-        self.signed, self.note = self.size, note
+        self.signed, self.note = tree.size, note
 
     def anchor(self) -> bool:
         """Write the newest checkpoint to the second place as well, where it is not there yet, and say whether that was
@@ -213,14 +222,20 @@ class Log:
         return True
 
     def roll(self, at_ms: int) -> None:
-        """Go on in another file where this one is full."""
-        if self._entries.size < self._settings.segment_bytes:
+        """Go on in another file where this one is full; raise OSError when that cannot be done, and then it is not."""
+        if not self.file_full:
             return
         self.sync()
-        self._entries.close()
-        self._salts.close()
+        full = self._entries, self._salts
         self._take(files.segment(self._settings.folder, self.size))
-        self.append([self._opening(at_ms)])
+        try:
+            self.append([self._opening(at_ms)])
+        except OSError:
+            full, (self._entries, self._salts) = (self._entries, self._salts), full
+            raise
+        finally:
+            for file in full:
+                file.close()
         self.checkpoint()
 
     def close(self) -> None:

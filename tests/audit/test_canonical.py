@@ -94,12 +94,25 @@ TREES: st.SearchStrategy[Json] = st.recursive(
 )
 
 
+PLAIN: st.SearchStrategy[Json] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="ascii")), inner),
+    max_leaves=12,
+)
+
+
 @given(TREES)
 def test_it_says_the_same_and_is_its_own_form(tree: Json) -> None:
     """Read back, canonical bytes are the value; and canonical again they are themselves."""
     data = canonical(tree)
 
     assert (tree, data) == (read := json.loads(data), canonical(read))
+
+
+@given(PLAIN)
+def test_what_needs_only_sorting_is_sorted(tree: Json) -> None:
+    """As another encoder sorts it, which knows of ASCII alone: keys in order, whatever is in them."""
+    assert json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() == canonical(tree)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

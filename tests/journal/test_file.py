@@ -91,6 +91,25 @@ def test_it_is_cut_and_filled(tmp_path: Path) -> None:
     assert b"fir\0x" == (tmp_path / "f").read_bytes()
 
 
+def test_what_comes_while_it_syncs_needs_another_sync(tmp_path: Path) -> None:
+    """Only what was there when a sync began is on disk when it ends."""
+    comes = [b"meanwhile"]
+    synced: list[int] = []
+
+    def sync(_: int) -> None:
+        synced.append(file.size)
+        while comes:
+            file.add(comes.pop())
+
+    file = Appended(tmp_path / "f", sync=sync)
+    file.add(b"x")
+    for _ in range(3):
+        file.sync()
+    file.close()
+
+    assert [1, 10] == synced
+
+
 def test_after_a_failed_sync_nothing_counts(tmp_path: Path) -> None:
     """A later sync would say that all is well of what the disk never got."""
     file = Appended(tmp_path / "f")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from proxy import journal
 from proxy.audit import newest
 from proxy.errors import Overloaded
-from proxy.journal.journal import Journal, Pace
+from proxy.journal.journal import BATCH, Journal, Pace
 from proxy.journal.log import Log
 from tests.journal.written import AT_MS, entries, kinds, look, said, settings
 
@@ -27,6 +27,7 @@ class FullLog(Log):
 
     full = False
     failing = False
+    hangs = False
     syncs = 0
 
     def append(self, writers: object) -> None:
@@ -38,6 +39,8 @@ class FullLog(Log):
     def sync(self) -> None:
         """Sync, if the disk does."""
         self.syncs += 1
+        while self.hangs:
+            time.sleep(0.001)
         if self.failing:
             raise OSError(5, "Input/output error")
         super().sync()
@@ -53,15 +56,16 @@ async def kept(
     required: bool = False,
     pace: Pace = QUICK,
     anchor: Path | None = None,
+    segment_bytes: int = 1 << 20,
     tell: Callable[[str], None] | None = None,
 ) -> AsyncIterator[tuple[Journal, FullLog]]:
     """Keep a log while the context is open."""
-    log = await asyncio.to_thread(FullLog.open, settings(folder, anchor=anchor), AT_MS)
+    log = await asyncio.to_thread(FullLog.open, settings(folder, anchor=anchor, segment_bytes=segment_bytes), AT_MS)
     kept = Journal(log, required=required, pace=pace, tell=tell)
     try:
         yield kept, log
     finally:
-        await asyncio.to_thread(kept.close)
+        await kept.close()
 
 
 off = asyncio.to_thread
@@ -157,16 +161,11 @@ async def test_a_disk_that_does_not_sync_refuses(tmp_path: Path) -> None:
 
 async def test_a_disk_that_hangs_refuses(tmp_path: Path) -> None:
     """After a while."""
-    async with kept(tmp_path, required=True, pace=Pace(poll_s=0.005, patience_s=0.01)) as (log, _):
+    async with kept(tmp_path, required=True, pace=Pace(poll_s=0.005, patience_s=0.01)) as (log, disk):
+        disk.hangs = True
         with pytest.raises(Overloaded):
-            await log.ensure(_slow)
-
-
-def _slow(salt: bytes) -> NoReturn:
-    import time
-
-    time.sleep(0.1)
-    raise ValueError(salt)
+            await log.ensure(A)
+        disk.hangs = False
 
 
 async def test_what_finds_no_room_is_counted(tmp_path: Path) -> None:
@@ -191,6 +190,34 @@ async def test_without_room_nothing_goes_on(tmp_path: Path) -> None:
         log.note(A)
         with pytest.raises(Overloaded):
             await log.ensure(B)
+
+
+async def test_it_goes_on_in_another_file(tmp_path: Path) -> None:
+    """Where one is full; what comes meanwhile waits, and nothing is lost between the two."""
+    names = [f"{number}" for number in range(40)]
+    async with kept(tmp_path, required=True, pace=Pace(poll_s=0.005), segment_bytes=400) as (log, _):
+        for name in names:
+            log.note(said(name)[0])
+            await log.ensure(said(name)[0])
+
+    assert [name for name in names for _ in range(2)] == [
+        entry["id"] for entry in await off(entries, tmp_path) if entry["kind"] == "call"
+    ]
+    assert (await off(kinds, tmp_path)).count("opened") > 5
+    assert () == (await off(look, tmp_path)).problems
+
+
+async def test_what_waits_when_trouble_comes_is_refused(tmp_path: Path) -> None:
+    """Also what is far back in the queue; what was noted between stays, and is written when that can be done."""
+    async with kept(tmp_path, required=True, pace=Pace(poll_s=0.005, retry_s=0.01)) as (log, disk):
+        disk.full = True
+        for _ in range(BATCH):
+            log.note(A)
+        waiting = log.ensure(B)
+        with pytest.raises(Overloaded):
+            await waiting
+        disk.full = False
+    assert ["a"] * BATCH == await names(tmp_path)
 
 
 async def test_checkpoints_come_by_number(tmp_path: Path) -> None:
@@ -264,7 +291,7 @@ async def test_a_bug_in_its_thread_is_trouble(tmp_path: Path) -> None:
     """Where the thread has ended, nothing goes on unlogged."""
 
     class Broken(FullLog):
-        def roll(self, at_ms: int) -> None:
+        def anchor(self) -> bool:
             """Fail in a way that nobody foresaw."""
             raise RuntimeError("a bug")
 
@@ -274,7 +301,7 @@ async def test_a_bug_in_its_thread_is_trouble(tmp_path: Path) -> None:
     assert await until(lambda: broken.trouble == "its thread has ended")
     with pytest.raises(Overloaded):
         await broken.ensure(A)
-    await asyncio.to_thread(broken.close)
+    await broken.close()
 
 
 async def test_opening_and_leaving(tmp_path: Path) -> None:

@@ -56,6 +56,23 @@ def test_files_are_filled_one_after_the_other(tmp_path: Path) -> None:
     assert () == look(tmp_path).problems
 
 
+def test_a_file_that_cannot_be_begun_is_none(tmp_path: Path) -> None:
+    """Where there is no room for the next file the full one is gone on with, and the next one begins when there is."""
+    log = Log.open(settings(tmp_path, segment_bytes=250), AT_MS)
+    log.append(said("a", "b", "c"))
+    with full_at(50), pytest.raises(OSError, match="too large"):
+        log.roll(AT_MS)
+    log.append(said("d"))
+    log.roll(AT_MS)
+    log.append(said("e"))
+    log.checkpoint()
+    log.close()
+
+    assert ["opened", "call", "call", "call", "call", "opened", "call"] == kinds(tmp_path)
+    assert [0, 5] == [entry["seq"] for entry in entries(tmp_path) if entry["kind"] == "opened"]
+    assert () == look(tmp_path).problems
+
+
 def test_a_new_log_says_which_it_follows(tmp_path: Path) -> None:
     """Where an anchor knows an earlier log, the first entry links to its newest checkpoint."""
     anchor = tmp_path / "anchor"
