@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 DAY_MS = 24 * 3600 * 1000
 COLLECT_AFTER = 10_000
 """Objects made and not freed, after which the garbage collector looks among the youngest."""
+PR_SET_DUMPABLE = 4
+"""Of prctl(2)."""
 
 
 class SystemClock:
@@ -85,3 +89,12 @@ def raise_file_limit() -> None:
     """Allow as many open sockets as the system lets us: the usual soft limit is no more than `max_connections`."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_memory_private() -> None:
+    """Have no core dump written of this process, and let no other process of its user look into it: keys are in its
+    memory and its environment. It holds until the process runs another program."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # A kernel that pipes dumps to a program asks for no limit. With these arguments the call cannot fail.
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, *map(ctypes.c_ulong, (0, 0, 0, 0)))

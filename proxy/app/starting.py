@@ -24,7 +24,14 @@ from proxy.app.files import (
     secret_file,
 )
 from proxy.app.instance import Options, Running
-from proxy.app.machine import LazyEstimator, RandomIds, SystemClock, raise_file_limit, spare_the_collector
+from proxy.app.machine import (
+    LazyEstimator,
+    RandomIds,
+    SystemClock,
+    keep_memory_private,
+    raise_file_limit,
+    spare_the_collector,
+)
 from proxy.app.tiers import LAST_S, open_shelves, shipping_to
 from proxy.app.upkeep import (
     background,
@@ -55,6 +62,7 @@ PLACEHOLDER_URL = "http://127.0.0.1:9/v1"
 
 async def serve(options: Options, ready: Callable[[Running], None]) -> None:
     """Run until SIGTERM or SIGINT, then let open calls end within `limits.grace_s`."""
+    keep_memory_private()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -131,13 +131,14 @@ def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def handrail(config: Path, **environment: str) -> Iterator[Served]:
-    """Run `handrail serve --config` until the block ends; it must then leave in order."""
+def handrail(config: Path, *before: str, **environment: str) -> Iterator[Served]:
+    """Run `handrail serve --config`, `before` it another program that becomes it, until the block ends; it must then
+    leave in order."""
     with ExitStack() as stack:
         errors = stack.enter_context((config.parent / "stderr.log").open("ab"))
         process = stack.enter_context(
             subprocess.Popen(
-                [HANDRAIL, "serve", "--config", config],
+                [*before, HANDRAIL, "serve", "--config", config],
                 env=clean_environment(environment),
                 stdout=subprocess.PIPE,
                 stderr=errors,
