@@ -56,9 +56,15 @@ class Note:
         self._wall_ms = wall_ms
 
     def read(self) -> Erasure | None:
-        """Return the erasure that is under way, or that broke off."""
+        """Return the erasure that is under way, or that broke off; raise Overloaded where its note is damaged."""
         data = self._bucket.read(PATH)
-        return None if data is None else _decode(data)
+        try:
+            return None if data is None else _decode(data)
+        except msgspec.MsgspecError:
+            raise Overloaded(
+                f"The cold tier's note of an erasure, {PATH}, is damaged: delete it, and run that erasure again.",
+                code="tier_damaged",
+            ) from None
 
     def begin(self, which: Selection, paths: tuple[str, ...]) -> Erasure:
         """Note what will be erased; raise Overloaded where another erasure is under way."""

@@ -66,9 +66,13 @@ def read(table: Table, path: str) -> Name | None:
     if found is None:
         return None
     day, first, last, rows, digest = found.groups()
+    try:
+        at = date.fromisoformat(day)
+    except ValueError:
+        return None  # There is no such day.
     return Name(
         table=table,
-        day=date.fromisoformat(day).toordinal() - _EPOCH,
+        day=at.toordinal() - _EPOCH,
         first=int(first),
         last=int(last),
         rows=int(rows),

@@ -213,10 +213,10 @@ async def _off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 @contextmanager
 def _intact(path: str) -> Iterator[None]:
-    """Say which object is damaged, where one is."""
+    """Say which object is damaged, or another program's under a name of ours, where one is."""
     try:
         yield
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
         raise Overloaded(
             f"The cold tier's object {path} is damaged: restore it, or move it away.", code="tier_damaged"
         ) from error

@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
+from proxy.errors import ConfigError, Overloaded
 from proxy.stores.sqlite.file import overloaded, reopen
 from proxy.stores.sqlite.tables import SHAPES, row, select
 from proxy.terms import Row, Table, Waiting
@@ -56,15 +57,22 @@ def turn(path: str, shelf: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold, as one process at a time, the turn to write to a shelf what is in this file, or to erase it there.
 
     Without `wait` say whether it could be had. Whoever erases holds it for file and shelf together: a row that is on
-    its way would come after.
+    its way would come after. Raise Overloaded where its file cannot be opened now.
     """
-    with Path(f"{path}.{shelf}.lock").open("a", encoding="ascii") as file:
+    with _opened(Path(f"{path}.{shelf}.lock")) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:
             yield True
+
+
+def _opened(lock: Path) -> TextIO:
+    try:
+        return lock.open("a", encoding="ascii")
+    except OSError as error:
+        raise Overloaded(f"{lock} cannot be opened: {error.strerror}.", code="store_unavailable") from error
 
 
 class Spool:
@@ -106,6 +114,9 @@ class Spool:
             return await asyncio.to_thread(run)
         except sqlite3.Error as error:
             raise overloaded(error) from error
+        except ConfigError as error:
+            # Whoever ships goes on: a file that cannot be opened now, as where too many are open, may be again.
+            raise Overloaded(str(error), code="store_unavailable") from error
 
 
 def _waiting(shelf: str, limit: int, connection: sqlite3.Connection) -> Waiting:

@@ -43,6 +43,21 @@ async def steps() -> int:
     raise AssertionError
 
 
+@pytest.mark.parametrize("note", [b"", b"\0" * 64, b"{}"], ids=["empty", "zeros", "of another program"])
+async def test_a_damaged_note_is_named_and_old_rows_go_all_the_same(note: bytes) -> None:
+    """What a power cut left of a note stops no purge, and whoever reads or erases learns what to do."""
+    bucket = Breaking()
+    async with in_bucket(bucket) as shelf:
+        await shelf.write(ROWS)
+        bucket.replace(PATH, note)
+
+        for asking in (found(shelf, of("talk-1")), shelf.erase(of("talk-1"))):
+            with pytest.raises(Overloaded, match=f"{PATH}, is damaged: delete it, and run that erasure again"):
+                await asking
+        assert 3 == await shelf.purge(Table.EXCHANGES, NOW_MS + 3 * DAY_MS, dry_run=False)
+        assert [Table.FACTS] == [path.partition("/")[0] for path in bucket.paths() if path != PATH]
+
+
 async def test_wherever_it_breaks_off_the_next_finishes_it() -> None:
     """After each step: what stays is there once, what is noted to go is hidden, and the next erasure leaves nothing."""
     for after in range(await steps()):

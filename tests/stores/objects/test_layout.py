@@ -33,7 +33,12 @@ def test_a_name_is_read_as_it_was_written() -> None:
     assert name == read(Table.EXCHANGES, name.path)
 
 
-@pytest.mark.parametrize("path", ["exchanges/date=2026-01-01/part-0.parquet", "exchanges/_SUCCESS", "erasing.json"])
+NO_SUCH_DAY = f"exchanges/date=2026-02-30/1-1-1-{'a' * 32}.parquet"
+
+
+@pytest.mark.parametrize(
+    "path", ["exchanges/date=2026-01-01/part-0.parquet", "exchanges/_SUCCESS", "erasing.json", NO_SUCH_DAY]
+)
 def test_what_else_lies_there_is_nothing_of_ours(path: str) -> None:
     """A file that another program left is no object of the tier."""
     assert read(Table.EXCHANGES, path) is None

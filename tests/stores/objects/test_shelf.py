@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from proxy.errors import Overloaded
@@ -31,6 +33,28 @@ async def test_an_object_that_is_torn_is_written_again() -> None:
         await shelf.write([row(1)])
 
         assert ["ex_1"] == [one.id for one in await found(shelf, of("talk-1"))]
+
+
+def of_another_program() -> bytes:
+    """Return a Parquet file that is none of ours."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": [1]}), sink)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("data", [b"", of_another_program()], ids=["empty", "of another program"])
+async def test_what_is_no_object_of_ours_under_its_name_is_named(data: bytes) -> None:
+    """Reading and erasing say which object it is, as for one that is torn; purging needs nothing but names."""
+    bucket = Breaking()
+    async with in_bucket(bucket) as shelf:
+        await shelf.write([row(1)])
+        [path] = bucket.paths()
+        bucket.replace(path, data)
+
+        for asking in (found(shelf, of("talk-1")), shelf.erase(of("talk-1"))):
+            with pytest.raises(Overloaded, match=f"object {path} is damaged"):
+                await asking
+        assert 1 == await shelf.purge(Table.EXCHANGES, NOW_MS + 2 * DAY_MS, dry_run=False)
 
 
 async def test_a_write_that_fails_is_told() -> None:
