@@ -29,8 +29,12 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     body: str = "r.body"
     old: str
     """Whether nothing needs a row any more that is of a time before ?1."""
+    going: str = ""
+    """Whether that is so once what is old of the other tables has gone; empty: it does not depend on them."""
 
 
+_PAST = "r.started_ms < ?1 AND r.seq < (SELECT max(seq) FROM exchanges)"
+_FACTS_OF = "SELECT 1 FROM facts f WHERE f.exchange_id = r.id"
 SHAPES: Mapping[Table, Shape] = {
     # Facts are found through the records of their calls, so they are erased before those.
     Table.FACTS: Shape(
@@ -49,8 +53,9 @@ SHAPES: Mapping[Table, Shape] = {
         key="seq",
         version="r.seq",
         at_ms="r.started_ms",
-        old="""r.started_ms < ?1 AND r.seq < (SELECT max(seq) FROM exchanges)
-            AND NOT EXISTS (SELECT 1 FROM facts f WHERE f.exchange_id = r.id)""",
+        old=f"{_PAST} AND NOT EXISTS ({_FACTS_OF})",
+        going=f"""{_PAST} AND NOT EXISTS ({_FACTS_OF} AND (f.at_ms >= ?1
+            OR EXISTS (SELECT 1 FROM outbox o WHERE o.kind = 'facts' AND o.id = r.id)))""",
     ),
     Table.SESSIONS: Shape(
         key="session_id",
@@ -113,11 +118,18 @@ def delete(table: Table, condition: str) -> str:
     return f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} r WHERE {condition})"
 
 
-OLD: Mapping[Table, str] = {
-    table: f"{shape.old} AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.kind = '{table}' AND o.id = {shape.id})"
+_SHIPPED = {
+    table: f"NOT EXISTS (SELECT 1 FROM outbox o WHERE o.kind = '{table}' AND o.id = {shape.id})"
     for table, shape in SHAPES.items()
 }
-"""Condition of rows that may be deleted; ?1 is the time before which they are."""
 
-PURGE: Mapping[Table, str] = {table: delete(table, f"{old} LIMIT ?2") for table, old in OLD.items()}
-"""Statement that deletes some of them; ?2 says how many at most."""
+COUNT: Mapping[Table, str] = {
+    table: f"SELECT count(*) FROM {table} r WHERE {shape.going or shape.old} AND {_SHIPPED[table]}"
+    for table, shape in SHAPES.items()
+}
+"""Query for how many rows will be deleted when all tables are purged; ?1 is the time before which they are."""
+
+PURGE: Mapping[Table, str] = {
+    table: delete(table, f"{shape.old} AND {_SHIPPED[table]} LIMIT ?2") for table, shape in SHAPES.items()
+}
+"""Statement that deletes some of those that may be deleted now; ?2 says how many at most."""

@@ -21,7 +21,7 @@ from proxy.stores import OPEN
 from proxy.stores.sqlite.counters import scopes
 from proxy.stores.sqlite.file import overloaded, reopen
 from proxy.stores.sqlite.needles import Needles
-from proxy.stores.sqlite.tables import OLD, PURGE, SHAPES, delete, row, select
+from proxy.stores.sqlite.tables import COUNT, PURGE, SHAPES, delete, row, select
 from proxy.terms import Row, Selection, Table
 
 T = TypeVar("T")
@@ -42,7 +42,6 @@ _ROWS = {
     )
     for table, shape in SHAPES.items()
 }
-_COUNT = {table: f"SELECT count(*) FROM {table} r WHERE {old}" for table, old in OLD.items()}
 _ERASE = {table: delete(table, shape.among) for table, shape in SHAPES.items()}
 # Whoever remembers the highest number of a record would miss one that gets it again: the newest that is left takes it.
 _RENUMBER = "UPDATE exchanges SET seq = ?1 WHERE seq = (SELECT max(seq) FROM exchanges) AND seq < ?1"
@@ -87,7 +86,8 @@ class LocalTier:
                 last = page[-1].at_ms, page[-1].id
 
     async def purge(self, table: Table, before_ms: int, *, dry_run: bool) -> int:
-        """Delete the rows of what was over earlier, or with `dry_run` none; return how many they are.
+        """Delete the rows of what was over earlier, or with `dry_run` none; return how many they are: of records, when
+        what was kept of their calls has gone before, as it does.
 
         What still waits, for a human or for a shelf, is not over.
         """
@@ -136,7 +136,7 @@ def _page(table: Table, sessions: str, last: tuple[int, str], connection: sqlite
 
 
 def _count(table: Table, before_ms: int, connection: sqlite3.Connection) -> int:
-    count: int = connection.execute(_COUNT[table], (before_ms,)).fetchone()[0]
+    count: int = connection.execute(COUNT[table], (before_ms,)).fetchone()[0]
     return count
 
 

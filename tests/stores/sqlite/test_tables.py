@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from proxy.stores.sqlite.books import Books
 from proxy.stores.sqlite.desk import Desk
 from proxy.stores.sqlite.file import connect
-from proxy.stores.sqlite.tables import PURGE, SHAPES
+from proxy.stores.sqlite.tables import COUNT, PURGE, SHAPES
 from proxy.terms import Kept, Session, Table
 from tests.stores.samples import AT_MS, exchange, handoff, held
 
@@ -99,6 +99,30 @@ def test_a_record_stays_as_long_as_what_was_kept_of_its_call(connection: sqlite3
         connection.execute(PURGE[table], (LATE_MS, 100)).rowcount
         for table in (Table.EXCHANGES, Table.FACTS, Table.EXCHANGES)
     ]
+
+
+def counted(connection: sqlite3.Connection) -> dict[Table, int]:
+    """Return of each table how many rows would go."""
+    return {table: connection.execute(COUNT[table], (LATE_MS,)).fetchone()[0] for table in SHAPES}
+
+
+def test_what_would_go_is_what_goes(connection: sqlite3.Connection) -> None:
+    """Records are counted that what was kept of their calls holds up no longer by then, and no others: not one whose
+    call has newer facts, or facts that some shelf has not got."""
+    fill(connection)
+    books = Books(connection)
+    for name, at_ms in (("ex_3", AT_MS), ("ex_4", LATE_MS)):
+        books.commit(
+            [
+                partial(books.finish, exchange(name)),
+                partial(books.keep, Kept(exchange_id=name, at_ms=at_ms, policy_digest="")),
+            ]
+        )
+    connection.execute("DELETE FROM outbox WHERE NOT (kind = 'facts' AND id = 'ex_3')")
+    books.commit([partial(books.finish, exchange("ex_5", started_ms=LATE_MS))])
+    before = counted(connection)
+
+    assert (dict.fromkeys(Table, 1), before) == (before, purged(connection))
 
 
 @pytest.mark.parametrize("table", SHAPES)
