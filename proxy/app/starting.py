@@ -141,6 +141,7 @@ async def _start(
                     records_pending=lambda: store.backlog,
                     tier_rows_pending=lambda: {shipper.name: shipper.standing.pending for shipper in here.shippers},
                     ledger_away=lambda: bool(shared and shared.trouble),
+                    conversations_away=lambda: bool(conversations and conversations.trouble),
                     budget_unheld=lambda: shared.unheld if shared else 0,
                     config_stale=lambda: bool(here.stale),
                     audit_unwritable=lambda: bool(here.audit_log and here.audit_log.trouble),
@@ -234,7 +235,9 @@ async def _conversations(
     redis = await asyncio.to_thread(plugins.load, "stores", "redis")
     settings = await asyncio.to_thread(conversation_settings, loaded, hot, environment)
     seal = await asyncio.to_thread(content_seal, loaded)
-    shared: SharedConversations = await stack.enter_async_context(redis.open_conversations(settings, store, seal))
+    shared: SharedConversations = await stack.enter_async_context(
+        redis.open_conversations(settings, store, seal, _tell_of_conversations)
+    )
     return shared
 
 
@@ -247,6 +250,13 @@ def _tell_of_ledger(trouble: str) -> None:
         log("warning", "ledger_away", why=trouble)
     else:
         log("info", "ledger_joined")
+
+
+def _tell_of_conversations(trouble: str) -> None:
+    if trouble:
+        log("error", "conversations_away", why=trouble)
+    else:
+        log("info", "conversations_joined")
 
 
 @contextlib.asynccontextmanager

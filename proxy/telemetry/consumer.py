@@ -50,6 +50,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
     records_pending: Callable[[], int] = _zero
     tier_rows_pending: Callable[[], Mapping[str, int]] = dict
     ledger_away: Callable[[], bool] = bool
+    conversations_away: Callable[[], bool] = bool
     budget_unheld: Callable[[], int] = _zero
     config_stale: Callable[[], bool] = bool
     audit_unwritable: Callable[[], bool] = bool
@@ -134,6 +135,7 @@ class Telemetry:
             "handrail_records_pending": {(): ask.records_pending()},
             "handrail_tier_rows_pending": {(tier,): count for tier, count in ask.tier_rows_pending().items()},
             "handrail_ledger_away": {(): ask.ledger_away()},
+            "handrail_conversations_away": {(): ask.conversations_away()},
             "handrail_budget_unheld_total": {(): ask.budget_unheld()},
             "handrail_config_stale": {(): ask.config_stale()},
             "handrail_audit_unwritable": {(): ask.audit_unwritable()},

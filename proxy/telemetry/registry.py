@@ -78,6 +78,7 @@ METRICS: Final[dict[str, Metric]] = {
         _gauge("records_pending", "Records that are not on disk yet."),
         _gauge("tier_rows_pending", "Records that are on disk and not in this tier yet.", "tier"),
         _gauge("ledger_away", "1 while the ledger that replicas share cannot be asked."),
+        _gauge("conversations_away", "1 while the conversations that replicas share cannot be asked for."),
         _counter("budget_unheld_total", "Calls that went on without their spend limits while the ledger was away."),
         _gauge("config_stale", "1 while the newest configuration was refused and an older one is in force."),
         _gauge("audit_unwritable", "1 while the audit log cannot be written."),

@@ -59,6 +59,7 @@ def test_a_scrape_asks_whoever_knows() -> None:
             in_flight=lambda: 4,
             records_pending=lambda: 5,
             ledger_away=lambda: True,
+            conversations_away=lambda: True,
             tier_rows_pending=lambda: {"warm": 3},
             budget_unheld=lambda: 6,
             config_stale=lambda: True,
@@ -75,12 +76,13 @@ def test_a_scrape_asks_whoever_knows() -> None:
             "in_flight",
             "records_pending",
             "ledger_away",
+            "conversations_away",
             "budget_unheld_total",
             "config_stale",
             "audit_unwritable",
         )
     ]
-    assert [4, 5, 1, 6, 1, 1, 1] == [*(seen[name, ()] for name in asked), seen["handrail_policy_info", ("abc",)]]
+    assert [4, 5, 1, 1, 6, 1, 1, 1] == [*(seen[name, ()] for name in asked), seen["handrail_policy_info", ("abc",)]]
     assert 1 == len([name for name, _ in seen if name == "handrail_build_info"])
 
 

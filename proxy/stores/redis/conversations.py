@@ -53,9 +53,12 @@ class ConversationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
 class SharedConversations:
     """Sessions and the desk of all replicas; made by `open_conversations`."""
 
-    def __init__(self, room: Room, own: Copies, seal: Seal, settings: ConversationSettings) -> None:
+    def __init__(
+        self, room: Room, own: Copies, seal: Seal, settings: ConversationSettings, tell: Callable[[str], None]
+    ) -> None:
         self.trouble = ""
         """Why Redis cannot be asked at the moment, empty when it can."""
+        self._tell = tell
         self._room = room
         self._own = own
         self._settings = settings
@@ -206,12 +209,14 @@ class SharedConversations:
                 self._some.clear()
 
     async def look(self) -> None:
-        """Notice that Redis is back, also where nobody asks because it was away."""
+        """Notice that Redis is away from the start, and that it is back where nobody asks because it was away."""
+        asked = False
         while True:
-            await asyncio.sleep(_LONGEST_DELAY_S)
-            if self.trouble:
+            if self.trouble or not asked:
+                asked = True
                 with suppress(Overloaded):
                     await self._ask(self._room.client.ping)
+            await asyncio.sleep(_LONGEST_DELAY_S)
 
     async def close(self) -> None:
         """Write what is queued; raise Overloaded when some of it could not be written in time."""
@@ -244,10 +249,17 @@ class SharedConversations:
             with asking():
                 answer = await question()
         except Overloaded as error:
-            self.trouble = error.message
+            self._note(error.message)
             raise
-        self.trouble = ""
+        self._note("")
         return answer
+
+    def _note(self, trouble: str) -> None:
+        """Note how it stands; a change is told."""
+        changed = bool(trouble) != bool(self.trouble)
+        self.trouble = trouble
+        if changed:
+            self._tell(trouble)
 
     def _refuse(self, error: Overloaded) -> None:
         """Tell those who wait that it takes too long; what is to be written stays."""
@@ -267,12 +279,12 @@ async def open_tier(settings: ConversationSettings, seal: Seal = PLAIN) -> Async
 
 @asynccontextmanager
 async def open_conversations(
-    settings: ConversationSettings, own: Copies, seal: Seal = PLAIN
+    settings: ConversationSettings, own: Copies, seal: Seal = PLAIN, tell: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[SharedConversations]:
-    """Yield the conversations of all replicas with this name; `own` gets a copy of what this one writes. Leaving writes
-    all that is queued."""
+    """Yield the conversations of all replicas with this name; `own` gets a copy of what this one writes, and `tell`
+    hears why Redis is away, the empty text when it is back. Leaving writes all that is queued."""
     async with connected(settings.url, settings.password.reveal(), settings.timeout_ms / 1000) as client:
-        shared = SharedConversations(Room(client, settings.name, settings.keep_ms), own, seal, settings)
+        shared = SharedConversations(Room(client, settings.name, settings.keep_ms), own, seal, settings, tell)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(shared.write()), group.create_task(shared.look())]
             try:

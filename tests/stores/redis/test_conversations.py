@@ -29,10 +29,12 @@ async def test_calls_side_by_side_on_two_replicas_take_nothing_from_each_other(p
 
 
 async def test_what_is_written_during_an_outage_is_there_after_it(own_server: RedisServer, tmp_path: Path) -> None:
-    """While it lasts nobody is told of a conversation that may be another one by now; nothing of it is lost."""
+    """While it lasts nobody is told of a conversation that may be another one by now; nothing of it is lost, and its
+    beginning and end are told once each."""
+    told: list[str] = []
     async with (
         own_file(tmp_path) as own,
-        redis.open_conversations(settings(own_server, timeout_ms=50), own) as shared,
+        redis.open_conversations(settings(own_server, timeout_ms=50), own, tell=told.append) as shared,
     ):
         assert None is await shared.standing("end")
         own_server.freeze()
@@ -48,8 +50,24 @@ async def test_what_is_written_during_an_outage_is_there_after_it(own_server: Re
         place = await shared.standing("end")
 
     assert "TimeoutError" in trouble
+    assert ["TimeoutError" in told[0], ""] == [True, *told[1:]]
     assert place is not None
     assert "s_1" == place.session_id
+
+
+async def test_an_outage_is_noticed_before_any_call(own_server: RedisServer, tmp_path: Path) -> None:
+    """A replica that starts while Redis is away says so although nobody has asked it for anything."""
+    told = asyncio.Event()
+    own_server.freeze()
+    async with (
+        own_file(tmp_path) as own,
+        redis.open_conversations(settings(own_server, timeout_ms=50), own, tell=lambda _: told.set()) as shared,
+    ):
+        async with asyncio.timeout(30):
+            await told.wait()
+        own_server.thaw()
+
+        assert "TimeoutError" in shared.trouble
 
 
 async def test_closing_says_what_could_not_be_written(own_server: RedisServer, tmp_path: Path) -> None:
