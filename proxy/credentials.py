@@ -68,7 +68,7 @@ class Fetched:
             text = await fetched(source)
             keys = await asyncio.to_thread(key_set, text, source.algorithms)
         except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self.trouble = str(error) if type(error) is ValueError else type(error).__name__
+            self.trouble = f"{url}: {error if type(error) is ValueError else type(error).__name__}"
             return
         self.trouble = ""
         self._keep(source, text, keys, clock.wall_ms())

@@ -84,7 +84,7 @@ async def test_the_last_good_set_stays(answer: tuple[int, bytes], headers: dict[
             clock.at_ms += AGAIN_MS // 2
             await sets.refresh(source(site.url), clock)
 
-    assert (trouble, ["ed"]) == (told[: len(trouble)], kept)
+    assert (f"{site.url}: {trouble}", ["ed"]) == (told[: len(f"{site.url}: {trouble}")], kept)
     assert (3, "", ["new"]) == (len(site.asked), sets.trouble, held(sets, site.url))
 
 
@@ -107,7 +107,10 @@ async def test_an_address_where_nobody_listens_is_told() -> None:
     sets = Fetched()
     await sets.refresh(source("http://127.0.0.1:1/jwks"), FakeClock())
 
-    assert ("ClientConnectorError", []) == (sets.trouble, held(sets, "http://127.0.0.1:1/jwks"))
+    assert ("http://127.0.0.1:1/jwks: ClientConnectorError", []) == (
+        sets.trouble,
+        held(sets, "http://127.0.0.1:1/jwks"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,4 +153,4 @@ async def test_trouble_is_told_when_it_changes() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await keep_fresh(sets, lambda: named.pop(0), clock, tell=told.append, sleep=rest)
 
-    assert ["ClientConnectorError", ""] == told
+    assert ["http://127.0.0.1:1/jwks: ClientConnectorError", ""] == told

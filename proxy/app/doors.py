@@ -8,9 +8,10 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from proxy import journal, wire
+from proxy.app.instance import Running
+from proxy.app.pages import coverage, status
 from proxy.errors import ConfigError, HandrailError
 from proxy.pipeline import handle
 from proxy.server.admin import Admin
@@ -19,11 +20,12 @@ from proxy.server.health import Health, Heartbeat
 from proxy.telemetry import log
 from proxy.terms import Caller, Head, RawRequest
 
-if TYPE_CHECKING:
-    pass
-
-from proxy.app.instance import Running
-from proxy.app.pages import coverage, status
+WAYS = {
+    errno.EADDRINUSE: " (is another Handrail running? stop it, or set another `{key}`)",
+    errno.EADDRNOTAVAIL: " (no network interface of this machine has this address)",
+    errno.ENOENT: " (make the folder first)",
+}
+"""What to do where a listener cannot open."""
 
 
 async def listen(stack: contextlib.AsyncExitStack, here: Running) -> None:
@@ -66,11 +68,7 @@ def _naming(key: str, address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        way = (
-            f" (is another Handrail running? stop it, or set another `{key}`)"
-            if error.errno == errno.EADDRINUSE
-            else ""
-        )
+        way = WAYS.get(error.errno or 0, "").format(key=key)
         raise ConfigError([f"{key}: cannot listen on {address}: {os.strerror(error.errno or 0)}{way}"]) from error
 
 

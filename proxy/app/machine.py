@@ -10,13 +10,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from proxy import accounting
-
-if TYPE_CHECKING:
-    pass
-
 
 DAY_MS = 24 * 3600 * 1000
 COLLECT_AFTER = 10_000

@@ -7,20 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from proxy import audit, config, watch
+from proxy.app.instance import Options, Running, read_config
+from proxy.app.machine import DAY_MS
+from proxy.app.tiers import purge, retention
 from proxy.errors import ConfigError, HandrailError
 from proxy.snapshot import Snapshot
 from proxy.telemetry import log
 from proxy.terms import Exchange, Json, Table
-
-if TYPE_CHECKING:
-    pass
-
-from proxy.app.instance import Options, Running, read_config
-from proxy.app.machine import DAY_MS
-from proxy.app.tiers import purge, retention
 
 BEATS_PER_LEASE = 3
 

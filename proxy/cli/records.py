@@ -65,6 +65,8 @@ def run_tail(chosen: argparse.Namespace) -> int:
     with opened(chosen) as reader:
         newest = reader.tail(max(chosen.n, 1))
         found, last = newest if chosen.n else [], newest[-1][0] if newest else 0
+        if not newest:
+            print("no call has ended yet", file=sys.stderr)
         while True:
             for _, exchange in found:
                 print(show(exchange), flush=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from proxy import app
+from proxy import app, config
 from proxy.cli import configuration
 from proxy.cli.paint import paint, rows
 
@@ -43,6 +44,17 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _beyond(settings: config.Config) -> Iterator[tuple[str, str]]:
+    """Yield what the configuration asks for besides: who may call, what is shared, kept elsewhere, and proven."""
+    auth, tiers, audit = settings.auth, settings.tiers, settings.audit
+    yield "callers", ", ".join(name for name in ("peers", "keys_file", "jwt") if auth and getattr(auth, name))
+    yield "limits", f"shared in {settings.budgets.redis.url}" if settings.budgets else ""
+    yield "sessions", f"shared in {tiers.hot.redis.url}" if tiers.hot else ""
+    yield "warm tier", tiers.warm.postgres.url if tiers.warm else ""
+    yield "cold tier", tiers.cold.url if tiers.cold else ""
+    yield "audit log", ("on", "required")[audit.required] if audit else ""
+
+
 def _announce(here: app.Running) -> None:
     loaded, snapshot = here.loaded, here.house.snapshot
     settings = loaded.config
@@ -58,6 +70,7 @@ def _announce(here: app.Running) -> None:
                 ("agent", f"{settings.agent.id}, level {settings.agent.level}"),
                 ("providers", providers),
                 ("policies", policies),
+                *_beyond(settings),
                 ("simulated", "replies come from the built-in simulated model" if loaded.simulated else ""),
                 ("config", loaded.text.path),
                 ("records", str(loaded.folder / settings.state.path)),

@@ -140,6 +140,12 @@ class _Builder:
 
     def _provider(self, name: str, section: ProviderSection) -> Provider | None:
         shelf = "openai" if section.dialect == SIMULATED else section.dialect
+        dialects = sorted((*plugins.names("providers"), SIMULATED))
+        if section.dialect not in dialects:
+            told = f"there is no dialect `{section.dialect}`, only {', '.join(dialects)}"
+            way = "; what is OpenAI-compatible is `openai`"
+            self._problems.add(self._at("providers", name, "dialect"), told + way, section.dialect, dialects)
+            return None
         try:
             file = plugins.load("providers", shelf)
         except plugins.UnknownPlugin as error:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
@@ -22,6 +21,10 @@ SIMULATED = "simulated"
 MAX_PORT = 65535
 FOR_EVERYBODY = 0o002
 """The bit of a mode that lets every user connect to a Unix socket (unix(7))."""
+NO_PROVIDERS = (
+    "no `providers`: name one, such as `providers: {openai: {dialect: openai, base_url: https://api.openai.com/v1, "
+    "api_key_env: OPENAI_API_KEY}}`, or to try things `providers: {model: {dialect: simulated, prices: openai}}`"
+)
 OPENED = {
     "listen": "can be reached from other machines: set `auth: {keys_file: …}` or listen on 127.0.0.1",
     "socket_mode": "lets every user of this machine call: set `auth: {peers: …}` or another mode",
@@ -110,19 +113,19 @@ def _schema() -> bytes:
 def _check_names(config: Config, text: Text, problems: Problems) -> None:
     """Check that every name a value refers to exists."""
     if not config.providers:
-        problems.add(text.at(()), "no `providers`: name at least one, e.g. providers: {openai: {dialect: openai, …}}")
-    places = (*config.models, *config.pools)
+        problems.add(text.at(()), NO_PROVIDERS)
+    models = (*config.models, *config.pools)
     for name, model in config.models.items():
-        _refers(text, ("models", name, "provider"), model.provider, config.providers, problems)
+        _refers(text, ("models", name, "provider"), "provider", model.provider, config.providers, problems)
     for name, aliases in config.pools.items():
         if name in config.models:
             problems.add(text.at_key(("pools", name)), f"`{name}` is already a model")
         for index, alias in enumerate(aliases):
-            _refers(text, ("pools", name, index), alias, config.models, problems)
+            _refers(text, ("pools", name, index), "model", alias, config.models, problems)
     if config.default_model:
-        _refers(text, ("default_model",), config.default_model, places, problems)
+        _refers(text, ("default_model",), "model or pool", config.default_model, models, problems)
     if config.default_provider:
-        _refers(text, ("default_provider",), config.default_provider, config.providers, problems)
+        _refers(text, ("default_provider",), "provider", config.default_provider, config.providers, problems)
     for at, url in _redis_urls(config):
         if not _REDIS_URL.fullmatch(url):
             # It may have a password in it, so it is not shown.
@@ -172,10 +175,11 @@ def _redis_urls(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("tiers", "hot", "redis", "url"), config.tiers.hot.redis.url
 
 
-def _refers(text: Text, path: tuple[str | int, ...], name: str, known: object, problems: Problems) -> None:
-    names = list(cast("Mapping[str, object]", known))
-    if name not in names:
-        problems.add(text.at(path), f"there is no `{name}`", name, names)
+def _refers(
+    text: Text, path: tuple[str | int, ...], what: str, name: str, known: Collection[str], problems: Problems
+) -> None:
+    if name not in known:
+        problems.add(text.at(path), f"there is no {what} `{name}`", name, known)
 
 
 def is_loopback(address: str) -> bool:

@@ -104,6 +104,16 @@ def _pattern(error: ValidationError) -> _Message:
     return f"is `{error.instance}`, not {_wanted(error)}", "", []
 
 
+def _either(error: ValidationError) -> _Message:
+    """Say what fits none, or more than one, of several shapes; often it is one of some keys that is asked for."""
+    shapes = cast("list[dict[str, Any]]", error.validator_value)
+    keys = [key for shape in shapes if shape.keys() == {"required"} for key in shape["required"]]
+    if keys:
+        return f"needs one of {', '.join(f'`{key}`' for key in keys)}, and only one", "", []
+    is_it = "is not" if isinstance(error.instance, dict | list) else f"is `{error.instance}`, not"
+    return f"{is_it} {_wanted(error)}", "", []
+
+
 def _empty(error: ValidationError) -> _Message:
     least = error.validator_value
     return "must not be empty" if least == 1 else f"needs at least {least}", "", []
@@ -115,6 +125,8 @@ _MESSAGES: dict[str, Callable[[ValidationError], _Message]] = {
     "const": _constant,
     "type": _type,
     "pattern": _pattern,
+    "anyOf": _either,
+    "oneOf": _either,
     "minItems": _empty,
     "minLength": _empty,
     "minProperties": _empty,

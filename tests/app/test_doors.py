@@ -32,6 +32,17 @@ async def test_three_listeners(folder: Path) -> None:
         ]
 
 
+async def test_a_socket_without_its_folder_says_what_to_do(folder: Path) -> None:
+    """Where a listener cannot open, the message says what to do about it."""
+    text = (CONFIG + "policies: [policy.yaml]\n").replace("\nlisten: 127.0.0.1:0", "\nlisten: unix:/nowhere/a.sock")
+    await asyncio.to_thread((folder / "handrail.yaml").write_text, text)
+    settings = await asyncio.to_thread(options, folder)
+
+    with pytest.raises(ConfigError, match=r"cannot listen on unix:/nowhere/a.sock: No such .*make the folder first"):
+        async with app.running(settings):
+            pass
+
+
 async def test_models_are_told_one_by_one(folder: Path) -> None:
     """A configured alias can be retrieved; an unknown one is a 404 in OpenAI's form."""
     settings = await asyncio.to_thread(options, folder, "models: {large: {provider: model}}\n")

@@ -181,6 +181,15 @@ def test_tail_without_records_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
     )
 
 
+async def test_tail_of_an_empty_file_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing was recorded yet that is said, beside what a program reads."""
+    async with sqlite.open(sqlite.Settings(path=str(tmp_path / "new.sqlite"))):
+        pass
+
+    assert 0 == await asyncio.to_thread(main, ["tail", "--state", str(tmp_path / "new.sqlite")])
+    assert ("", "no call has ended yet\n") == capsys.readouterr()
+
+
 async def test_tail_follows(state: Path) -> None:
     """With --follow a call that is recorded later is printed too, until somebody interrupts."""
     command = (sys.executable, "-m", "proxy", "tail", "--follow", "--json", "--state", str(state))

@@ -19,6 +19,15 @@ admin_listen: 127.0.0.1:0
 agent: {id: web, level: assist}
 providers: {model: {dialect: simulated, prices: openai}}
 """
+BESIDES = """
+auth: {keys_file: keys.yaml}
+budgets: {redis: {url: 'redis://127.0.0.1:1'}}
+tiers:
+  hot: {redis: {url: 'redis://127.0.0.1:2'}}
+  warm: {postgres: {url: 'postgresql://127.0.0.1:3/r'}}
+  cold: {url: cold}
+audit: {required: true}
+"""
 
 
 def test_serve_announces_itself_and_stops_when_told(tmp_path: Path) -> None:
@@ -37,6 +46,29 @@ def test_serve_announces_itself_and_stops_when_told(tmp_path: Path) -> None:
     assert "OPENAI_BASE_URL=http://127.0.0.1:" in page
     assert "web, level assist" in page
     assert "simulated model" in page
+
+
+def test_serve_says_what_there_is_besides(tmp_path: Path) -> None:
+    """Who may call, what hosts share, the tiers and the audit log are told, also while none of them answers."""
+    (tmp_path / "handrail.yaml").write_text(CONFIG + BESIDES)
+    (tmp_path / "keys.yaml").write_text(f"[{{name: web, sha256: {'0' * 64}}}]")
+    (tmp_path / "cold").mkdir()
+    command = [sys.executable, "-m", "proxy", "serve", "--config", str(tmp_path / "handrail.yaml")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ)
+    ) as process:
+        assert process.stdout
+        said = dict(" ".join(process.stdout.readline().split()).partition(" ")[::2] for _ in range(16))
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+    assert "keys_file" == said["callers"]
+    assert ["shared in redis://127.0.0.1:1", "shared in redis://127.0.0.1:2"] == [said["limits"], said["sessions"]]
+    assert ["tier postgresql://127.0.0.1:3/r", "tier cold", "log required"] == [
+        said["warm"],
+        said["cold"],
+        said["audit"],
+    ]
 
 
 def test_a_wrong_config_is_told_and_nothing_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

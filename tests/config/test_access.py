@@ -84,9 +84,11 @@ def test_without_a_token_nobody_is_let_in(folder: Path) -> None:
         pytest.param({"jwks_file": "gone"}, "gone cannot be read", id="no file"),
         pytest.param({"jwks_file": "ca.pem"}, "ca.pem: it is no JWK set", id="no key set"),
         pytest.param({"subjects": {"x": {"endpoints": ["chat"]}}}, "there is no endpoint `chat`", id="no endpoint"),
-        pytest.param({"jwks_url": "https://a/b"}, "is valid under each of", id="two places"),
+        pytest.param(
+            {"jwks_url": "https://a/b"}, "`jwt` needs one of `jwks_file`, `jwks_url`, and only one", id="two places"
+        ),
         pytest.param({"jwks_ca_file": "ca.pem"}, "jwks_url", id="an authority for a file"),
-        pytest.param({"jwks_url": "http://a/b"}, "does not match", id="a set in the clear"),
+        pytest.param({"jwks_url": "http://a/b"}, "not an address such as https://issuer/keys", id="a set in the clear"),
         pytest.param({"algorithms": ["HS256"]}, "HS256", id="a shared secret"),
         pytest.param({"algorithms": ["none"]}, "none", id="no signature"),
     ],

@@ -49,11 +49,11 @@ def test_without_a_file_the_environment_decides() -> None:
         pytest.param(
             PROVIDER + "models: {a: {provider: on}}\npools: {p: [b], a: [a]}\ndefault_model: c\ndefault_provider: d\n",
             [
-                "handrail.yaml:2:24: there is no `on` (did you mean `one`?)",
-                "handrail.yaml:3:13: there is no `b`",
+                "handrail.yaml:2:24: there is no provider `on` (did you mean `one`?)",
+                "handrail.yaml:3:13: there is no model `b`",
                 "handrail.yaml:3:17: `a` is already a model",
-                "handrail.yaml:4:16: there is no `c`",
-                "handrail.yaml:5:19: there is no `d`",
+                "handrail.yaml:4:16: there is no model or pool `c`",
+                "handrail.yaml:5:19: there is no provider `d`",
             ],
             id="names that are not there",
         ),
@@ -105,7 +105,10 @@ def test_without_a_file_the_environment_decides() -> None:
         ),
         pytest.param(
             "providers: {one: {dialect: opnai, base_url: 'http://a/v1'}, two: {dialect: openai}}\n",
-            ["handrail.yaml:1:28: there is no 'opnai' in providers", "handrail.yaml:1:66: `two` needs a `base_url`"],
+            [
+                "handrail.yaml:1:28: there is no dialect `opnai`, only ",
+                "handrail.yaml:1:66: `two` needs a `base_url`",
+            ],
             id="providers that cannot be",
         ),
         pytest.param(

@@ -22,6 +22,8 @@ SCHEMA: dict[str, Any] = {
         "tags": {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
         "pair": {"type": "array", "minItems": 2},
         "rate": {"type": "number", "maximum": 1},
+        "from": {"type": "object", "oneOf": [{"required": ["file"]}, {"required": ["url"]}]},
+        "cost": {"description": "a number or `free`", "anyOf": [{"type": "number"}, {"const": "free"}]},
         "notes": {
             "type": "object",
             "minProperties": 1,
@@ -74,6 +76,20 @@ def wrong(yaml: str) -> list[str]:
             "{kind: Thing, rate: 2}",
             ["p.yaml:1:21: `rate` is wrong: 2 is greater than the maximum of 1"],
             id="what has no words of its own",
+        ),
+        *(
+            pytest.param(
+                f"{{kind: Thing, from: {given}}}",
+                ["p.yaml:1:21: `from` needs one of `file`, `url`, and only one"],
+                id=f"one of two keys, given {given}",
+            )
+            for given in ("{}", "{file: a, url: b}")
+        ),
+        pytest.param(
+            "{kind: Thing, cost: x}", ["p.yaml:1:21: `cost` is `x`, not a number or `free`"], id="none of two shapes"
+        ),
+        pytest.param(
+            "{kind: Thing, cost: []}", ["p.yaml:1:21: `cost` is not a number or `free`"], id="a list for two shapes"
         ),
         pytest.param("{kind: Thing, notes: {A: true}}", ["p.yaml:1:23: `A` is not lower-case letters"], id="key"),
         pytest.param("{kind: Thing, notes: {a: 1}}", ["p.yaml:1:26: `a` must be true or false"], id="named values"),
