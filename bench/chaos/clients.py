@@ -11,6 +11,7 @@ from contextlib import suppress
 import msgspec
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 BROKEN = b"HTTP/1.1 000 \r\n\r\n"
 """What stands for the head of a reply that did not come."""
 
@@ -45,7 +46,7 @@ def request(data: bytes, *, close: bool = False) -> bytes:
 
 
 class Steady:
-    """Unstreamed calls at a steady rate, each on one of the connections that are kept."""
+    """Calls at a steady rate, each on one of the connections that are kept; a streamed reply is read to its end."""
 
     def __init__(self, port: int, rate: float, make: Callable[[int], bytes], *, connections: int = 32) -> None:
         self._port = port
@@ -84,7 +85,7 @@ class Steady:
             writer.write(request(self._make(number)))
             head = await reader.readuntil(b"\r\n\r\n")
             found = _LENGTH.search(head)
-            data = await reader.readexactly(int(found[1]) if found else 0)
+            data = await (reader.readexactly(int(found[1])) if found else reader.readuntil(LAST_CHUNK))
         self.got.append(Got(head=head, body=data, sent_s=sent, took_s=time.monotonic() - sent))
         return head is not BROKEN
 

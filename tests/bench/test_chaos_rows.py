@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("row", ["R1"])
+@pytest.mark.parametrize("row", ["R1", "R7"])
 def test_a_row_holds_on_its_short_slice(row: str) -> None:
     """As the command line runs it."""
     command = [sys.executable, "-m", "bench.chaos", "--row", row, "--slice", "short", "--seed", "7"]
