@@ -155,7 +155,7 @@ def _pass(folder: Path, reloads: int, rate: int, seed: int) -> dict[str, Figure]
 
 async def _changed(here: Served, watched: Watched, reloads: int, rate: int) -> dict[str, Figure]:
     whole, streamed = body("m"), body("m", stream=True)
-    load = Steady(here.port, rate, lambda number: whole if number % 4 else streamed, connections=64)
+    load = Steady(here.port, rate, lambda number: streamed if number % 10 == 0 else whole, connections=64)
     async with asyncio.TaskGroup() as group:
         began = time.monotonic()
         group.create_task(load.run())
