@@ -16,6 +16,8 @@ from proxy.accounting.chat_tokens import (
     MEDIA_TOKENS,
     NEWER_TOOLS_TOKENS,
     PARALLEL_TOKENS,
+    SAMPLE_CHARS,
+    SAMPLES,
     TOOLS_TOKENS,
 )
 from proxy.terms import Message, Reply, Request, ToolCall, ToolSpec
@@ -197,3 +199,23 @@ def test_newer_models_are_told_more() -> None:
     counts = [asked_tokens(ask(**body), model, words)[0] for model in ("gpt-4o", "gpt-5-mini")]
 
     assert NEWER_TOOLS_TOKENS["gpt-5"] == counts[1] - counts[0]
+
+
+@pytest.mark.parametrize("messages", [pytest.param(1, id="one text"), pytest.param(400, id="many")])
+def test_of_long_texts_a_part_is_counted(messages: int, counter: TokenCounter) -> None:
+    """What it comes to is near what all of it does, is not taken for exact, and costs what a part costs."""
+    said = [f"Line {number}: where is order {number * 7919}? " * 5 for number in range(1600)]
+    texts = ["".join(said[start::messages]) for start in range(messages)]
+    asked = ask(*(Message(role="user", text=text) for text in texts))
+    counted = list[str]()
+
+    def count(text: str) -> tuple[int, bool]:
+        counted.append(text)
+        return counter.count(text)
+
+    tokens, exact = asked_tokens(asked, "gpt-4o", count)
+    whole = REPLY_TOKENS + sum(MESSAGE_TOKENS + 1 + counter.count(text).tokens for text in texts)
+
+    assert not exact
+    assert SAMPLES * SAMPLE_CHARS == sum(map(len, counted))
+    assert 0.97 < tokens / whole < 1.05
