@@ -125,7 +125,8 @@ class History:
         """Where the conversation stood when it got its newest reply."""
         self.marks: tuple[str, ...] = ()
         """Of where it has been, the most telling first."""
-        self._read(messages)
+        for _ in self.read(messages):
+            pass
 
     def extended(self, reply: Reply, *, owned: bool = False) -> End:
         """Return what the conversation is known by after this reply; one that a human owns is marked in any case."""
@@ -142,7 +143,8 @@ class History:
             marks=(*end.marks, *end.keyed) if end else (),
         )
 
-    def _read(self, messages: Sequence[Message]) -> None:
+    def read(self, messages: Sequence[Message]) -> Iterator[None]:
+        """Take the messages of a request, one at a time: a history can be long."""
         replies = [number for number, message in enumerate(messages) if message.role == "assistant"][-LOOK_BACK - 1 :]
         older: list[str] = []
         for number, message in enumerate(messages):
@@ -150,13 +152,12 @@ class History:
                 self.end = self._end(message, True)
                 self.marks = (*self.end.marks, *(() if message.tool_calls else reversed(older)))
             self._take(message)
-            if self.end:
-                continue
             if message.tool_calls:
                 # Nobody writes these anew: a conversation that does not know them is another one.
                 older.clear()
-            if number in replies:
+            if number in replies and not self.end:
                 older += [self._said.hexdigest()] if self._tells() else []
+            yield
 
     def _take(self, message: Message) -> None:
         text = _canonical(message)

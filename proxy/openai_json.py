@@ -200,8 +200,8 @@ def arguments(value: Any) -> str:
     return value if type(value) is str else "" if value is None else dump(value).decode()
 
 
-MOST_SPELLED = 2**18
-"""Characters of the longest arguments that get one spelling: some 10 ms."""
+MOST_SPELLED = 2**17
+"""Characters of the longest arguments that get one spelling: some 5 ms."""
 
 
 def canonical(arguments: str) -> str:

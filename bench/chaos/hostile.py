@@ -1,4 +1,4 @@
-"""Owns what R10 sends: prompts of one MiB in every shape that is dear to somebody, and rules that are made to stop the loop.
+"""Owns what R10 sends: prompts of one MiB in every shape that is dear to somebody, and rules made to stop the loop.
 
 Each of the expressions of `bench/cel_hostile.py` is a policy of its own, which is asked in every phase about what that
 phase is about; a call chooses it by its model, so that each has the whole budget of a phase. None of them matches.
@@ -17,8 +17,12 @@ from bench.cel_hostile import CASES
 from proxy import cel
 
 MIB = 1 << 20
-LENGTHS = (1000, 12_000)
-"""Of the lists that rules work on."""
+LISTS: Mapping[str, object] = {
+    "n": list(range(1, 1001)),
+    "k": list(range(1, 101)),
+    "rows": [{"a": {"b": [row, "x" * 50]}} for row in range(1, 101)],
+}
+"""What rules work on besides; it stands in each policy."""
 PARTS = 19_000
 """Names, objects and lists: nearly as many as a request may have."""
 TEXTS: Mapping[str, str] = {
@@ -33,42 +37,34 @@ _TEXT = re.compile(r"\b(text|noise|wide|deep)\b")
 _LIST = re.compile(r"\b(n|k|rows)\b")
 
 
-def compiles(source: str) -> bool:
-    """Say whether an expression gets as far as being asked."""
+def judges(source: str) -> bool:
+    """Say whether an expression is a condition, and gets as far as being asked."""
     try:
         cel.compile(source)
     except cel.CelSyntaxError:
         return False
-    return True
+    return "(" in source
 
 
-SOURCES = tuple(case for case in CASES if compiles(case))
+SOURCES = tuple(case for case in CASES if judges(case))
 
 
 def policy(number: int, source: str) -> str:
     """Return the policy of one expression."""
-    length = LENGTHS[number % len(LENGTHS)]
-    lists = {
-        "n": list(range(1, length + 1)),
-        "k": list(range(1, 101)),
-        "rows": [{"a": {"b": [row, "x" * 50]}} for row in range(1, min(length, 1000) + 1)],
-    }
     asked = _LIST.sub(lambda found: f"params.{found[0]}", source)
     rules = [_rule(phase, _TEXT.sub(text, asked)) for phase, text in TEXTS.items()]
     tree = {
         "apiVersion": "handrail.dev/v1alpha1",
         "kind": "AgentPolicy",
         "metadata": {"name": f"hostile-{number}", "version": "1.0.0"},
-        "spec": {"selector": {"models": [f"hostile-{number}"]}, "onError": "allow", "params": lists, "rules": rules},
+        "spec": {"selector": {"models": [f"hostile-{number}"]}, "onError": "allow", "params": LISTS, "rules": rules},
     }
     return msgspec.json.encode(tree).decode()
 
 
 def _rule(phase: str, source: str) -> dict[str, object]:
-    does: dict[str, object] = (
-        {"action": "deny"} if phase == "chunk" else {"action": "annotate", "annotations": {"a": "b"}}
-    )
-    return {"id": phase.replace("_", "-"), "phase": phase, "when": f'({source}) && request.model == "nobody"', **does}
+    when = f'({source}) && request.model == "nobody"'
+    return {"id": phase.replace("_", "-"), "phase": phase, "when": when, "action": "deny"}
 
 
 # --- prompts ----------------------------------------------------------------------------------------------------------
@@ -93,35 +89,38 @@ def _many_messages(dice: random.Random) -> list[dict[str, object]]:
     count = PARTS // 3 - 10
     text = (ASKS * 9)[: MIB // count - 40]
     roles = ("user", "assistant")
-    return [{"role": roles[number % 2], "content": f"{number} {text}"} for number in range(count)] + [_user(ASKS)]
+    said: list[dict[str, object]] = [
+        {"role": roles[number % 2], "content": f"{number} {text}"} for number in range(count)
+    ]
+    return [*said, _user(ASKS)]
 
 
 def _images(dice: random.Random) -> list[dict[str, object]]:
+    words: dict[str, object] = {"type": "text", "text": ASKS}
     url = "data:image/png;base64," + base64.b64encode(dice.randbytes(MIB // 4 * 3 // 4)).decode()
-    return [
-        _user([{"type": "text", "text": ASKS}, *({"type": "image_url", "image_url": {"url": url}} for _ in range(4))])
-    ]
+    pictures: list[dict[str, object]] = [{"type": "image_url", "image_url": {"url": url}}] * 4
+    return [_user([words, *pictures])]
 
 
 def _long_calls(dice: random.Random) -> list[dict[str, object]]:
-    """Return four calls of 128 KiB of arguments, with results as long."""
+    """Return eight calls of 128 KiB of arguments."""
     rows = [
         {"order_id": f"A{number}", "note": 'left at "the door"', "tags": [1, [2, {"a": None}]]}
         for number in range(1800)
     ]
     said = msgspec.json.encode({"rows": rows}).decode()
     messages = [_user(ASKS)]
-    for number in range(4):
+    for number in range(8):
         call = {"id": f"c{number}", "type": "function", "function": {"name": "lookup_order", "arguments": said}}
         messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
-        messages.append({"role": "tool", "tool_call_id": f"c{number}", "content": said})
+        messages.append({"role": "tool", "tool_call_id": f"c{number}", "content": said[:4000]})
     return messages
 
 
 def _people(dice: random.Random) -> list[dict[str, object]]:
-    """Return personal data in every sentence, as much of it in one text as is looked at."""
-    text = "".join(PERSON.format(number % 100) for number in range(3000))
-    return [_user(text) for _ in range(MIB // len(text))] + [_user(ASKS)]
+    """Return personal data all over, nearly as much of it as is taken out of one request."""
+    texts = [PERSON.format(number % 100) + ASKS * 3 for number in range(MIB // 390)]
+    return [_user("".join(texts[start::8])) for start in range(8)] + [_user(ASKS)]
 
 
 def _tools(dice: random.Random) -> list[dict[str, object]]:
@@ -129,10 +128,10 @@ def _tools(dice: random.Random) -> list[dict[str, object]]:
     deep: dict[str, object] = {"type": "string"}
     for _ in range(25):
         deep = {"type": "object", "properties": {"a": deep}}
-    wide = {f"field_{number}": {"type": "string", "description": "d" * 130} for number in range(60)}
-    one = {"type": "function", "function": {"parameters": {"type": "object", "properties": {**wide, "deep": deep}}}}
-    count = PARTS // 180
-    return [{**one, "function": {**one["function"], "name": f"tool_{number}"}} for number in range(count)]
+    wide = {f"field_{number}": {"type": "string", "description": "d" * 270} for number in range(60)}
+    schema = {"type": "object", "properties": {**wide, "deep": deep}}
+    named = ({"name": f"tool_{number}", "parameters": schema} for number in range(PARTS // 360))
+    return [{"type": "function", "function": function} for function in named]
 
 
 SHAPES: Mapping[str, Callable[[random.Random], list[dict[str, object]]]] = {

@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 from proxy import accounting
@@ -39,6 +40,32 @@ class RandomIds:
     def new(self, prefix: str) -> str:
         """Return `prefix_` and 32 hexadecimal digits."""
         return f"{prefix}_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class Turns:
+    """Gives turns to those that have much to do: of all that wait one goes on in each round of the loop, so that a call
+    with little to do waits for one of them and not for all."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for so many seconds; for none, until it is one's turn."""
+        if seconds:
+            await asyncio.sleep(seconds)
+            return
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._next, loop)
+        self._waiting.append(turn := loop.create_future())
+        await turn
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        turn = self._waiting.popleft()
+        if self._waiting:
+            loop.call_soon(self._next, loop)
+        if not turn.done():
+            turn.set_result(None)
 
 
 class LazyEstimator:

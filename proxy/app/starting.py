@@ -28,6 +28,7 @@ from proxy.app.machine import (
     LazyEstimator,
     RandomIds,
     SystemClock,
+    Turns,
     keep_memory_private,
     raise_file_limit,
     spare_the_collector,
@@ -166,7 +167,7 @@ async def _start(
         estimator=estimator,
         health=TargetHealth(),
         observe=telemetry.observe,
-        pause=asyncio.sleep,
+        pause=Turns().pause,
         vault_key=vault_key.encode(),
         customer_key=customers,
     )

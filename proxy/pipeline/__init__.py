@@ -78,6 +78,8 @@ async def attempt(walk: Walk, target: Target) -> AsyncGenerator[Part, None]:
             if 200 <= reply.status < 300:
                 decoder = provider.decoder(request, reply.headers, walk.draft.at_ms)
                 async for data in reply.chunks():
+                    if passage.slow:
+                        await walk.house.pause(0)
                     for part in answer.passes(walk, passage, decoder.feed(data)):
                         yield part
                     if passage.behind:

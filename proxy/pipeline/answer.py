@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from proxy.errors import UpstreamError
 from proxy.pipeline.books import UNBILLED
 from proxy.pipeline.passage import Passage, spoken
+from proxy.pipeline.scanning import TURN_MS
 from proxy.pipeline.walk import Part, Walk
 from proxy.ports import UpstreamReply
 from proxy.stretches import ARGUMENTS, ENDLESS, Channel
@@ -33,8 +34,6 @@ PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id", "x-handrail-s
 DROPPED_HEADER = "x-handrail-dropped"
 """Names the fields that the provider cannot express and that were left out."""
 PASSED_PREFIXES = ("openai-", "x-ratelimit-")
-STEPS_AT_ONCE = 32
-"""Steps of a text that are judged without a break: some milliseconds."""
 JUDGING = (Phase.CHUNK, Phase.TOOL_CALL, Phase.RESPONSE)
 """The phases that judge replies."""
 
@@ -54,7 +53,7 @@ def starts(walk: Walk) -> Passage:
         walk.draft,
         hold=holds(walk),
         now_ms=now_ms,
-        at_once=STEPS_AT_ONCE,
+        turn_ms=TURN_MS,
         shared=walk.shared,
     )
     return walk.passage

@@ -35,6 +35,9 @@ from proxy.terms import (
     Way,
 )
 
+LARGE = 64 * 1024
+"""Bytes of a body that is read in a turn of its own: some milliseconds for each MiB."""
+
 
 def identify(walk: Walk) -> Answer | None:
     """Find out who calls; return what was answered if the call was made before."""
@@ -53,8 +56,11 @@ def identify(walk: Walk) -> Answer | None:
 async def enter(walk: Walk) -> None:
     """Decode, and find the conversation and the policies that apply."""
     raw, draft, caller = walk.raw, walk.draft, walk.caller
+    if len(raw.body) > LARGE:
+        await walk.house.pause(0)
     walk.request = request = walk.dialect.decode(raw)
     walk.writer = walk.dialect.writer(request, reply_id=draft.id, at_ms=draft.at_ms)
+    await walk.scanner.rest()
     walk.books.take(request)
     draft.stream, draft.model_asked = request.stream, request.model
     draft.input_digest = recording.digest(raw.body)
@@ -65,7 +71,9 @@ async def enter(walk: Walk) -> None:
     draft.computed = _read(walk, lambda policies: policies.computed)
     user = conversation.user(request, caller)
     draft.customer = conversation.customer(conversation.named(request), caller.tenant, walk.house.customer_key)
-    walk.history = conversation.History(caller, request.messages, user, _cache_key(request))
+    walk.history = conversation.History(caller, (), user, _cache_key(request))
+    for _ in walk.history.read(request.messages):
+        await walk.scanner.rest()
     draft.session = await _session(walk)
     walk.facts = Facts(
         at_ms=draft.at_ms,

@@ -28,7 +28,7 @@ class House(msgspec.Struct, kw_only=True):
     health: Health
     observe: Callable[[Exchange], None]
     pause: Callable[[float], Awaitable[None]]
-    """Wait for so many seconds."""
+    """Wait for so many seconds; for none, until others have had their turn."""
     vault_key: bytes
     """With which placeholders and digests of personal data are made."""
     customer_key: bytes

@@ -35,7 +35,7 @@ class Passage:
         *,
         hold: bool,
         now_ms: Callable[[], float],
-        at_once: int = ENDLESS,
+        turn_ms: float = ENDLESS,
         shared: Shared | None = None,
     ) -> None:
         self._shared = shared or Shared()
@@ -45,8 +45,11 @@ class Passage:
         self.said = ""
         """What the first choice had said when the reply was cut."""
         self.behind = False
-        """More steps are due than are judged at once, so that others have their turn: `go_on` judges more of them."""
-        self._at_once = at_once
+        """More steps are due than are judged in a turn, so that others have theirs: `go_on` judges more of them."""
+        self.slow = False
+        """The newest turn took all of its time: what comes next should wait for a turn."""
+        self._turn_ms = turn_ms
+        self._turn_ends = 0.0
         self._restorer = Restorer(vault)
         self._sizes = deque[int]()
         """Bytes of what the restorer has: what it changes has no frame any more."""
@@ -58,24 +61,32 @@ class Passage:
 
     def feed(self, deltas: Sequence[Delta], facts: Facts) -> Iterator[Delta]:
         """Take deltas and yield those that may leave; raise Denied where the reply ends by a rule's word."""
-        now = self._now_ms()
+        now = self._begins_turn()
         for delta in deltas:
             self._sizes.append(len(delta.frame))
             for restored in self._restorer.feed(delta):
                 self.gate.feed(restored, now, self._sizes.popleft())
-                yield from self._leaving(facts) if self.gate.judges else self.gate.leaving()
+                yield from self._leaving(facts) if self.gate.judges and not self.behind else self.gate.leaving()
         if self.gate.held_bytes:
             self.waited(now)
 
     def close(self, facts: Facts) -> Iterator[Delta]:
         """Yield what has waited for more to come, now that nothing does; raise Denied as `feed`."""
+        now = self._begins_turn()
         for restored in self._restorer.close():
-            self.gate.feed(restored, self._now_ms(), self._sizes.popleft())
+            self.gate.feed(restored, now, self._sizes.popleft())
         yield from self._leaving(facts, last=True)
 
     def go_on(self, facts: Facts, last: bool = False) -> Iterator[Delta]:
         """Judge more of the steps that are due; `last` as nothing more comes. Yield and raise as `feed`."""
+        self._begins_turn()
         yield from self._leaving(facts, last)
+
+    def _begins_turn(self) -> float:
+        """Note until when may be judged without a break; return the time."""
+        now = self._now_ms()
+        self._turn_ends = now + self._turn_ms
+        return now
 
     def waited(self, now: float) -> None:
         """Note for how long what still waits has waited."""
@@ -95,13 +106,13 @@ class Passage:
         raise Denied(denied)
 
     def _judge(self, facts: Facts, last: bool) -> Decision | None:
-        """Judge the steps that are due, up to one that denies the reply; return what it says."""
+        """Judge the steps that are due, until the turn is over or one denies the reply; return what it says."""
         self.behind = False
-        for number, chunk in enumerate(self.gate.due(last)):
-            if number == self._at_once:
-                self.behind = True
-                break
+        for chunk in self.gate.due(last):
             began = self._now_ms()
+            if began >= self._turn_ends:
+                self.behind = self.slow = True
+                break
             decision = self._policies.decide(
                 Phase.CHUNK,
                 replace(facts, chunk=chunk),
@@ -109,7 +120,9 @@ class Passage:
                 shared=self._shared,
                 paid=True,
             )
-            self._draft.policy_ms += self._now_ms() - began
+            ended = self._now_ms()
+            self._draft.policy_ms += ended - began
+            self.slow = ended >= self._turn_ends
             self.gate.cover(chunk, self._vault.covers(decision.spans, chunk.text))
             if decision.rules:
                 self._note(chunk, decision)

@@ -53,15 +53,21 @@ class Scanner:
             results[name] = await self._result(guard, text, context)
         return results
 
-    async def settle(self, question: Question) -> float:
-        """Search what a question needs, and have it weigh what is found; return the milliseconds that it took."""
-        found, took = await self.search(question.sought)
-        began = self._clock.monotonic_ms()
-        for _ in question.weigh(found):
+    async def settle(self, question: Question) -> tuple[float, float]:
+        """Ask the conditions of a question, search what they need, and have it weigh what is found; return the
+        milliseconds that the conditions took, and those that the rest did."""
+        asked = await self._in_turns(question.asked())
+        found, searched = await self.search(question.sought)
+        return asked, searched + await self._in_turns(question.weigh(found))
+
+    async def _in_turns(self, work: Iterator[None]) -> float:
+        """Do something step by step, while others have their turn in between; return the milliseconds that it took."""
+        took, began = 0.0, self._clock.monotonic_ms()
+        for _ in work:
             took += self._clock.monotonic_ms() - began
             await self.rest()
             began = self._clock.monotonic_ms()
-        return took
+        return took + self._clock.monotonic_ms() - began
 
     async def search(self, sought: Iterable[Sought]) -> tuple[dict[Sought, Searched], float]:
         """Return what is found of all that is sought, and the milliseconds that it took."""

@@ -106,7 +106,10 @@ class Walk:
             await self.scanner.rest()
             facts = await self._guarded(phase, facts)
         question = self._timed(lambda: self.policies.ask(phase, facts, name, self.shared))
-        self.draft.guard_ms += await self.scanner.settle(question)
+        asked_ms, searched_ms = await self.scanner.settle(question)
+        self.draft.policy_ms += asked_ms
+        self.draft.guard_ms += searched_ms
+        await self.scanner.rest()
         return self._decided(facts, self._timed(question.decision))
 
     def decide(self, phase: Phase, facts: Facts) -> Decision:

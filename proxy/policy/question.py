@@ -22,40 +22,52 @@ Answer: TypeAlias = tuple[Check, Scope, Outcome]
 
 
 class Question:
-    """What is asked, and what the conditions of all rules say."""
+    """What is asked, and what the conditions of all rules say: `asked` rule by rule, or all when that is needed."""
 
     def __init__(
         self, phase: Phase, decision_id: str, run: Run, conditions: Iterable[Answer], window_key: WindowKey
     ) -> None:
         self.run = run
         self._phase, self._id, self._window_key = phase, decision_id, window_key
-        self._conditions = tuple(conditions)
-        self.sought: tuple[Sought, ...] = tuple(
+        self._asking = iter(conditions)
+        self._conditions: list[Answer] = []
+        self._weighed = False
+        self.answers: tuple[Answer, ...] = ()
+        """What each rule says, once it is weighed."""
+
+    def asked(self) -> Iterator[None]:
+        """Ask the conditions, one rule at a time."""
+        for answer in self._asking:
+            self._conditions.append(answer)
+            yield
+
+    @property
+    def sought(self) -> tuple[Sought, ...]:
+        """Return what has to be searched, each text once for all rules that look for the same."""
+        self._conditions += self._asking
+        return tuple(
             dict.fromkeys(
                 sought
                 for check, _, outcome in self._conditions
                 if check.search and outcome.matched
-                for sought in run.sought(check.rule, check.search)
+                for sought in self.run.sought(check.rule, check.search)
             )
         )
-        """What has to be searched, each text once for all rules that look for the same."""
-
-        self.answers: tuple[Answer, ...] = ()
-        """What each rule says, once it is weighed."""
 
     def weigh(self, found: Found) -> Iterator[None]:
         """Look at what was found, a text at a time."""
+        self._conditions += self._asking
         answers = list[Answer]()
         for check, scope, condition in self._conditions:
             outcome = condition
             if check.search and condition.matched:
                 outcome = yield from self.run.searched(check.rule, check.search, scope, found)
             answers.append((check, scope, outcome))
-        self.answers = tuple(answers)
+        self.answers, self._weighed = tuple(answers), True
 
     def decision(self) -> Decision:
         """Return the most restrictive verdict; an error follows its rule's onError."""
-        if len(self.answers) < len(self._conditions):
+        if not self._weighed:
             raise ValueError("what was found is not weighed yet")
         run, charges = self.run, list[Charge]()
         tally = Tally(run.facts)

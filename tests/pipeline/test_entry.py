@@ -271,3 +271,18 @@ async def test_a_caller_asks_for_its_own_models_alone() -> None:
 
 
 RAW = RawRequest(method="POST", path="/", headers={}, body=b"", peer="p")
+
+
+@pytest.mark.parametrize(("size", "turns"), [(entry.LARGE // 2, 0), (entry.LARGE, 1)], ids=["small", "large"])
+async def test_a_large_body_is_read_in_a_turn_of_its_own(size: int, turns: int) -> None:
+    """Reading takes some milliseconds for each MiB, so whoever has little to do goes first."""
+    walked = Walked(Script(status=503))
+    went = list[int]()
+
+    async def meanwhile() -> None:
+        went.append(len(walked.upstream.sent))
+
+    walked.meanwhile = meanwhile
+    await walked.call({**ASK, "messages": [{"role": "user", "content": "x" * size}]})
+
+    assert [0] * turns == went

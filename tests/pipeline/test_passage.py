@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -452,9 +453,11 @@ def test_a_find_without_end_cuts_the_reply() -> None:
 
 
 def test_a_long_text_is_judged_in_turns() -> None:
-    """So many steps at once and no more; what goes on comes to the same as what was judged in one go."""
+    """After some milliseconds others have their turn; what goes on comes to the same as what was judged in one go."""
     stream = [whole({(0, "text"): f"{'word ' * 400}N-42{' word' * 100}"})]
-    passage = Passage(MASKING, Vault(KEY, "s"), Draft("ex", "", 0, 0.0), hold=False, now_ms=lambda: 0.0, at_once=7)
+    clock = count()  # It is read when a turn begins, and when a step begins and ends.
+    draft = Draft("ex", "", 0, 0.0)
+    passage = Passage(MASKING, Vault(KEY, "s"), draft, hold=False, now_ms=clock.__next__, turn_ms=14.5)
 
     left, turns = list(passage.feed(stream, facts())), 0
     while passage.behind:
@@ -481,3 +484,14 @@ def test_how_long_bytes_waited_is_on_record() -> None:
 
 
 MASK_REACH = compiled(policy({**MASK, "pattern": "N-[0-9]{39}"})).rules[0].ahead
+
+
+@pytest.mark.parametrize(("turn_ms", "slow"), [(1.5, True), (9999.0, False)], ids=["dear", "cheap"])
+def test_a_turn_that_took_all_of_its_time_is_told(turn_ms: float, slow: bool) -> None:
+    """What comes next should wait for a turn then."""
+    draft = Draft("ex", "", 0, 0.0)
+    passage = Passage(MASKING, Vault(KEY, "s"), draft, hold=False, now_ms=count().__next__, turn_ms=turn_ms)
+
+    list(passage.feed([event(0, "text", "word " * 400)], facts()))
+
+    assert slow is passage.slow

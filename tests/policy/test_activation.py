@@ -94,10 +94,10 @@ def test_a_variable_that_reads_only_what_is_shared_is_computed_once() -> None:
     questions = [policies.ask(Phase.TOOL_RESULT, known, "d", shared) for known in results(10)]
     alone = [policies.decide(Phase.TOOL_RESULT, known, "d") for known in results(10)]
 
+    assert [()] * 10 == [question.sought for question in questions]
     left = [question.run.left for question in questions]
     assert left[0] < left[1] == left[9]
     assert {Verdict.ALLOW} == {decision.verdict for decision in alone}
-    assert [()] * 10 == [question.sought for question in questions]
 
 
 def test_a_variable_that_reads_the_result_is_not_shared() -> None:

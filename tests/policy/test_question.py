@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.policy.evaluation import MOST_SPANS
 from proxy.policy.pattern import Pattern
 from proxy.policy.search import Searched, Sought
 from proxy.terms import Facts, Finding, Phase, Result, Verdict
@@ -114,6 +115,32 @@ def test_an_exception_is_asked_once_for_what_comes_again() -> None:
     decision = compiled(policy({**EMAIL, "allow": dear})).decide(Phase.REQUEST, known, "d")
 
     assert (Verdict.ALLOW, ()) == (decision.verdict, decision.rules)
+
+
+def test_conditions_are_asked_one_by_one() -> None:
+    """Each in a step of its own; what was not asked when the rest is wanted is asked then."""
+    when = "request.messages.all(m, m.index >= 0)"
+    rule = {"phase": "request", "when": when, "action": "annotate", "annotations": {"a": "b"}}
+    question = compiled(policy(*[rule] * 3)).ask(Phase.REQUEST, SAID, "d")
+    left = [question.run.left]
+
+    asked = question.asked()
+    left += [question.run.left for _, _ in zip(range(2), asked, strict=False)]
+    list(question.weigh({}))
+
+    assert left[0] > left[1] > left[2] > question.run.left
+    assert 3 == len(question.decision().rules)
+
+
+def test_what_is_to_be_taken_out_has_a_bound() -> None:
+    """Beyond it the rule fails, whatever text and rule it is; that follows onError."""
+    finds = Searched(findings=(FIND,) * (MOST_SPANS // 2 + 1))
+    question = compiled(policy({**EMAIL, "onError": "deny"})).ask(Phase.REQUEST, SAID, "d")
+
+    list(question.weigh(dict.fromkeys(question.sought, finds)))
+    decision = question.decision()
+
+    assert (Verdict.DENY, "policy_error", ()) == (decision.verdict, decision.reason, decision.spans)
 
 
 def test_nothing_is_decided_before_it_is_weighed() -> None:
