@@ -6,9 +6,10 @@ import re
 import shlex
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from proxy import accounting, config, policy
+from proxy import accounting, config
 from proxy.cli import main
 from proxy.conversation import customer
 from proxy.documents import Source
@@ -20,6 +21,16 @@ KEY = b"5" * 64
 SHOWN = "ex_afae2cb98739854f92674481978d8ebd"
 COMMANDS = [line for line in shell_lines("README.md") if line.startswith("handrail ")]
 BLOCKS = re.findall(r"```yaml\n(.*?)```", text("README.md"), re.DOTALL)
+PAGES = text("README.md") + text("proxy/README.md")
+BASE = "providers: {model: {dialect: simulated}}\nlisten: unix:/run/handrail/agent.sock\n"
+KEY_NAMES = "|".join(field.name for field in msgspec.structs.fields(config.Config) if field.name != "providers")
+# Blocks, and code within a line, that begin with a key of `handrail.yaml`; what has an ellipsis shows no whole section.
+SECTIONS = sorted(
+    {
+        *re.findall(rf"```yaml\n((?:{KEY_NAMES}):.*?)```", PAGES.replace(BLOCKS[0], ""), re.DOTALL),
+        *(said for said in re.findall(rf"`((?:{KEY_NAMES}): {{[^`]+)`", PAGES) if "…" not in said),
+    }
+)
 
 
 @pytest.fixture
@@ -69,10 +80,30 @@ def test_the_configuration_shown_is_right() -> None:
     assert ["support"] == [document.name for document in snapshot.policies.documents]
 
 
-def test_the_policy_shown_is_right() -> None:
-    """README's policy loads, with the rules that it says."""
-    found = policy.load([Source(path="README.md", text=BLOCKS[1])], functions=config.FUNCTIONS, guards={})
+def test_the_policies_shown_are_right(tmp_path: Path) -> None:
+    """README's policies load together under README's configuration, with the rules that they say."""
+    for number, block in enumerate(BLOCKS[1:]):
+        (tmp_path / f"{number}.yaml").write_text(block)
+    text_of_config = BLOCKS[0].replace("[rules/support]", "['*.yaml']")
+    loaded = config.load(Source(path="README.md", text=text_of_config), {"OPENAI_API_KEY": "sk"}, tmp_path)
 
-    ids = {rule.id for rule in found.rules}
+    snapshot = config.build(loaded, {"OPENAI_API_KEY": "sk"}, simulated_url="", prices=accounting.price_table())
 
-    assert {"refunds/refund-cap@1.0.0", "refunds/per-conversation@1.0.0", "refunds/short-questions@1.0.0"} <= ids
+    ids = {rule.id.partition("@")[0] for rule in snapshot.policies.rules}
+    assert {"refunds/refund-cap", "refunds/per-conversation", "refunds/short-questions"} <= ids
+    assert {"people/large-refund", "people/asks-for-human", "people/mail"} <= ids
+
+
+@pytest.mark.parametrize("said", SECTIONS)
+def test_each_piece_of_configuration_shown_is_right(said: str) -> None:
+    """Whatever README and the reference show of `handrail.yaml`, block or line, is what a configuration can say."""
+    whole = Source(path="README.md", text=BASE + said)
+
+    assert config.load(whole, {}, ROOT).config
+
+
+def test_pieces_of_configuration_are_found() -> None:
+    """The pages show sections that this test knows of: none goes unproven because it looks otherwise."""
+    keys = {said.partition(":")[0] for said in SECTIONS}
+
+    assert {"auth", "audit", "budgets", "candidate", "state", "tiers"} <= keys
