@@ -133,7 +133,7 @@ def test_conditions_are_asked_one_by_one() -> None:
 
 
 def test_what_is_to_be_taken_out_has_a_bound() -> None:
-    """Beyond it the rule fails, whatever text and rule it is; that follows onError."""
+    """Beyond it the rule fails, in however many texts it is found; that follows onError."""
     finds = Searched(findings=(FIND,) * (MOST_SPANS // 2 + 1))
     question = compiled(policy({**EMAIL, "onError": "deny"})).ask(Phase.REQUEST, SAID, "d")
 
