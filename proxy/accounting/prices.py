@@ -17,7 +17,6 @@ import msgspec
 
 from proxy.accounting.rates import RATES, REQUEST_RATE, Price, parse_rate
 from proxy.errors import ConfigError
-from proxy.terms import Target
 
 _DAY_MS = 86_400_000
 _LONGEST_NAME = 256
@@ -122,10 +121,6 @@ class PriceTable:
         """Return the price of a model at a time, in a service mode if it has rates of its own; None if not known."""
         entry = self._entry(provider, model, alias)
         return entry.price(at_ms, mode) if entry is not None else None
-
-    def price_of(self, target: Target, at_ms: int, *, mode: str = "") -> Price | None:
-        """Return the price of a target: an override for its alias first."""
-        return self.find(target.provider, target.model, at_ms, mode=mode, alias=target.alias)
 
     def vendor_of(self, base_url: str) -> str:
         """Return the vendor that sells at a base URL, to be used as `provider`; empty when it is nobody we know."""

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from proxy.accounting import Price, PriceTable, price_table
 from proxy.accounting.prices import Book, Clause, Match, Model, Row, Vendor, digest_of, matches
 from proxy.errors import ConfigError
-from proxy.terms import Target, Usage
+from proxy.terms import Usage
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "proxy" / "accounting" / "data" / "prices.json"
@@ -298,13 +298,12 @@ def test_overrides_come_first() -> None:
             "m": {"input_usd_per_mtok": "2"},
         }
     )
-    target = Target(alias="Fast", provider="v", model="m")
 
     def paid(price: Price | None) -> tuple[str, int | None]:
         assert price is not None
         return price.id, price.cost(Usage(input_tokens=1000)).nanousd
 
-    assert ("override/fast", 4_000_000) == paid(prices.price_of(target, NOW_MS))
+    assert ("override/fast", 4_000_000) == paid(prices.find("v", "m", NOW_MS, alias="Fast"))
     assert ("override/v/m", 13_000_000) == paid(prices.find("v", "m", NOW_MS))
     assert ("override/m", 2_000_000) == paid(prices.find("w", "m", NOW_MS))
     assert ("v/m", 1_000_000) == paid(prices.find("v", "z", NOW_MS))
