@@ -8,9 +8,11 @@ of new pages and old ones would be undone after a power cut. SQLite keeps both w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing
 
 from proxy.stores.sqlite.ballast import Ballast
@@ -18,6 +20,9 @@ from proxy.stores.sqlite.file import Settings, is_busy
 
 _LONG_LOG_FRAMES = 8_000
 """About 32 MB of log."""
+_FULL_LOG_FRAMES = 4_000
+"""After so many it is moved at once: what comes meanwhile finds room in what is laid out."""
+_HEAD_BYTES = 32
 _FRAME_BYTES = 4096 + 24
 _ROUNDS = 3
 """Each copies what was written during the one before, so that little is left to wait for."""
@@ -33,6 +38,7 @@ class Checkpointer:
         self._settings = settings
         self._ballast = ballast
         self._stop = threading.Event()
+        self._due_s = 0.0
         self._thread = threading.Thread(target=self._run, name="store-checkpoint", daemon=True)
 
     def start(self) -> None:
@@ -46,10 +52,19 @@ class Checkpointer:
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.checkpoint_s):
-            self._checkpoint()
+            if self._due():
+                self._checkpoint()
             if self._ballast:
                 self._ballast.hold()
         self._checkpoint()
+
+    def _due(self) -> bool:
+        settings, now_s = self._settings, time.monotonic()
+        with contextlib.suppress(OSError):  # What is wrong with the file is told by moving the log into it.
+            if settings.lasting and now_s < self._due_s and not is_long(settings.path, _FULL_LOG_FRAMES):
+                return False
+        self._due_s = now_s + settings.lasting_checkpoint_s
+        return True
 
     def _checkpoint(self) -> None:
         try:
@@ -58,6 +73,15 @@ class Checkpointer:
             self.error = ""
         except sqlite3.Error as error:
             self.error = str(error)
+
+
+def is_long(path: str, frames: int) -> bool:
+    """Say whether the log has so many pages since it started over: each bears the salts that its head got then."""
+    with open(f"{path}-wal", "rb", buffering=0) as log:
+        head = log.read(_HEAD_BYTES)
+        log.seek(_HEAD_BYTES + (frames - 1) * _FRAME_BYTES)
+        frame = log.read(_HEAD_BYTES)
+    return len(frame) == _HEAD_BYTES and frame[8:16] == head[16:24]
 
 
 def copy_log(connection: sqlite3.Connection, *, lasting: bool) -> None:

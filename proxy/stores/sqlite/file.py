@@ -159,6 +159,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long closing waits to write what is queued."""
     checkpoint_s: float = 1.0
     """How often the log is moved into the file and synced to disk."""
+    lasting_checkpoint_s: float = 5.0
+    """The same where calls sync the log, unless it gets long: what moves it keeps the disk from their syncs."""
     max_pending: int = 10_000
     """Queued operations at which new calls are refused."""
     durability: Literal["process", "disk"] = "process"

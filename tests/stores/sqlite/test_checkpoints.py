@@ -6,12 +6,15 @@ import resource
 import shutil
 import signal
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from proxy.stores.sqlite.checkpoints import Checkpointer, copy_log, lay_out
+from proxy.stores.sqlite.ballast import Ballast
+from proxy.stores.sqlite.checkpoints import Checkpointer, copy_log, is_long, lay_out
 from proxy.stores.sqlite.file import Settings, connect
 
 
@@ -59,6 +62,25 @@ def test_a_failing_checkpoint_says_so(tmp_path: Path) -> None:
     assert "file is not a database" == checkpointer.error
 
 
+class Counted(Ballast):
+    """Room that tells how often it was looked after: once each time that the thread was awake."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._looks = threading.Semaphore(0)
+
+    def hold(self) -> None:
+        """Count."""
+        self._looks.release()
+
+    def wait(self, times: int) -> None:
+        """Return when the thread was awake so often since."""
+        while self._looks.acquire(blocking=False):
+            pass
+        for _ in range(times):
+            assert self._looks.acquire(timeout=30)
+
+
 def insert(connection: sqlite3.Connection, name: str) -> None:
     """Commit one record."""
     connection.execute("INSERT INTO dispatched VALUES (?, 0, '{}')", (name,))
@@ -67,6 +89,56 @@ def insert(connection: sqlite3.Connection, name: str) -> None:
 def head(path: Path) -> bytes:
     """Return what tells one round of the log from the next: its two salts."""
     return path.with_name(f"{path.name}-wal").read_bytes()[16:24]
+
+
+def test_how_long_a_log_is_its_pages_tell(tmp_path: Path) -> None:
+    """Those of an earlier round, and zeros that are laid out, do not count."""
+    path = tmp_path / "handrail.db"
+    with closing(connect(str(path), lasting=True)) as connection:
+        lay_out(connection, str(path))
+        for name in range(20):
+            insert(connection, f"ex_{name}")
+        frames = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+        told = [is_long(str(path), count) for count in (1, frames, frames + 1, 1 << 20)]
+        copy_log(connection, lasting=True)
+
+        assert ([True, True, False, False], False) == (told, is_long(str(path), frames))
+
+
+@pytest.mark.parametrize(
+    ("settings", "moved"),
+    [
+        pytest.param({"durability": "process"}, True, id="process"),
+        pytest.param({"durability": "disk"}, False, id="disk"),
+        pytest.param({"durability": "disk", "lasting_checkpoint_s": 0.0}, True, id="disk, after a while"),
+    ],
+)
+def test_a_log_that_calls_sync_is_moved_less_often(tmp_path: Path, settings: dict[str, Any], moved: bool) -> None:
+    """Since that keeps the disk from them. What moves it at all is told by the ballast, held after each time."""
+    path = tmp_path / "handrail.db"
+    looked = Counted(path)
+    chosen = Settings(path=str(path), checkpoint_s=0.001, **settings)
+    with closing(connect(str(path), lasting=chosen.lasting)) as connection:
+        checkpointer = Checkpointer(chosen, looked)
+        checkpointer.start()
+        looked.wait(2)
+        insert(connection, "ex_1")
+        looked.wait(5)
+        row = b"ex_1" in path.read_bytes()
+        checkpointer.stop()
+
+    assert (moved, True) == (row, b"ex_1" in path.read_bytes())
+
+
+def test_a_log_that_is_gone_is_told_by_who_moves_it(tmp_path: Path) -> None:
+    """The thread survives that too."""
+    path, looked = tmp_path / "no" / "handrail.db", Counted(tmp_path / "handrail.db")
+    checkpointer = Checkpointer(Settings(path=str(path), checkpoint_s=0.001, durability="disk"), looked)
+    checkpointer.start()
+    looked.wait(3)
+    checkpointer.stop()
+
+    assert "unable to open database file" == checkpointer.error
 
 
 @pytest.mark.parametrize("lasting", [True, False], ids=["disk", "process"])
