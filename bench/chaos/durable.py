@@ -29,6 +29,8 @@ providers: {bench: {dialect: openai, base_url: "PROVIDER"}}
 models: {m: {provider: bench, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}}}
 policies: [policy.yaml]
 """
+BARE = CONFIG.replace("policies: [policy.yaml]\n", "")
+"""No limit, no audit log, and no sync that a call waits for: its records are handed to the system."""
 REQUIRED = CONFIG + "state: {durability: disk}\naudit: {required: true}\n"
 POLICY = """\
 apiVersion: handrail.dev/v1alpha1
@@ -81,6 +83,11 @@ class Server:
             return error.code
         except OSError:
             return 0
+
+    def cpu_ms(self) -> float:
+        """Return the CPU that the process has used, system time and all threads included."""
+        user, system = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) * 1000 / os.sysconf("SC_CLK_TCK")
 
     async def end(self, number: int = signal.SIGTERM) -> None:
         """Send the process a signal, and wait for its end."""
