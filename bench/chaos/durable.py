@@ -139,9 +139,9 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("inf")
 
 
-def bare_ms(folder: Path, *, grow: bool, syncs: int = SYNCS) -> list[float]:
+def bare_ms(folder: Path, *, grow: bool, syncs: int = SYNCS, pause_s: float = 0.0) -> list[float]:
     """Return what the disk takes for one page and its fdatasync: at the end of a file that grows, or over one that has
-    its pages."""
+    its pages; one after the other, or as calls come, after which the way to the disk is a cold one."""
     path, took = folder / "bare", []
     file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
     try:
@@ -149,6 +149,7 @@ def bare_ms(folder: Path, *, grow: bool, syncs: int = SYNCS) -> list[float]:
             os.write(file, bytes(PAGE * syncs))
             os.fsync(file)
         for number in range(syncs):
+            time.sleep(pause_s)
             began = time.perf_counter()
             os.pwrite(file, b"x" * PAGE, number * PAGE)
             os.fdatasync(file)

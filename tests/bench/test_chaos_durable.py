@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from bench.chaos.durable import bare_ms, quantile
 from bench.chaos.provider import Charge
-from bench.chaos.rows import r14
-from bench.chaos.rows_api import Plan
+from bench.chaos.rows import r14, r15
+from bench.chaos.rows_api import Plan, within
 from proxy.stores import sqlite
 from proxy.terms import Exchange
 from tests.stores.samples import exchange
@@ -107,3 +107,11 @@ def test_the_disk_is_measured(tmp_path: Path) -> None:
 def test_quantiles(share: float, value: float) -> None:
     """Of no values, none is within any bound."""
     assert (value, float("inf")) == (quantile(range(1, 101), share), quantile([], share))
+
+
+def test_an_overhead_is_the_difference_of_two_distributions() -> None:
+    """At the middle and at the end of each; where nothing was measured it is within no bounds."""
+    found = r15.differences("x", [3.0] * 98 + [9.0] * 2, [1.0] * 98 + [4.0] * 2)
+
+    assert {"x, p50, ms": 2.0, "x, p99, ms": 5.0} == found
+    assert not within(r15.differences("x", [], [1.0]), most={"x, p50, ms": 2})

@@ -33,6 +33,7 @@ FULL, SHORT = 4_000, 150
 LINES = 16
 RATE = 90.0
 """Calls a second, a third of them in each way."""
+PAUSE_S = 1 / RATE
 WARM = 60
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own in there
 SETUPS = (("all", REQUIRED, (8741, 8742, 8743)), ("plain", BARE, (8744, 8745, 8746)))
@@ -96,8 +97,8 @@ def differences(name: str, more: Sequence[float], less: Sequence[float]) -> dict
 
 def bare(folder: Path, when: str) -> dict[str, Figure]:
     """Return what the disk takes for a sync."""
-    kinds = (("grown", True), ("overwritten", False))
-    took = {name: bare_ms(folder, grow=grow) for name, grow in kinds}
+    kinds = (("grown", True, 0.0), ("overwritten", False, 0.0), ("overwritten at the pace of calls", False, PAUSE_S))
+    took = {name: bare_ms(folder, grow=grow, pause_s=pause_s) for name, grow, pause_s in kinds}
     return {
         f"one fdatasync {when}, {name}, p50/p99 ms": f"{quantile(ms, 0.5):.2f}/{quantile(ms, 0.99):.2f}"
         for name, ms in took.items()
