@@ -3,7 +3,7 @@
 entries-000000000000.jsonl   one entry a line, named for the first; the next file goes on where one is full. While it is
                              written, zeros are laid out behind the last
 salts-000000000000.bin       the salt of each of its entries; zeros where it was deleted
-checkpoints                  signed notes, one after the other
+checkpoints                  signed notes, one after the other, and zeros laid out behind them as well
 key.pub                      the key they are signed with, as a line
 """
 
@@ -60,9 +60,10 @@ def unlaid(line: bytes) -> bytes:
 
 
 def text(path: Path) -> str:
-    """Return what a file of notes says; nothing if there is none. What is not UTF-8 is no note either."""
+    """Return what a file of notes says; nothing if there is none. What is not UTF-8 is no note either, and zeros behind
+    the last are laid out."""
     try:
-        return path.read_bytes().decode(errors="replace")
+        return path.read_bytes().rstrip(b"\0").decode(errors="replace")
     except FileNotFoundError:
         return ""
 

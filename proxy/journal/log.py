@@ -42,6 +42,8 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 """Size at which a file of entries is full: this much is read when Handrail starts."""
 AHEAD_BYTES = 1024 * 1024
 """How much of a file of entries is laid out at a time."""
+AHEAD_NOTES = 64 * 1024
+"""How much of the file of checkpoints."""
 ID_BYTES = 8
 
 
@@ -99,7 +101,7 @@ class Log:
         self._entries: Appended
         self._salts: Appended
         self._take(path)
-        self._checkpoints = Appended(settings.folder / files.CHECKPOINTS)
+        self._checkpoints = Appended(settings.folder / files.CHECKPOINTS, AHEAD_NOTES)
         self._anchored = ""
         """The newest checkpoint that the second place has."""
         self.signed = 0

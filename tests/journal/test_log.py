@@ -108,15 +108,18 @@ def test_what_does_not_fit_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_written_is_as_good_as_one_that_is_closed(tmp_path: Path) -> None:
-    """The zeros that are laid out behind its entries are none of them, whoever reads meanwhile."""
+    """The zeros that are laid out behind its entries and checkpoints are none of them, whoever reads meanwhile."""
     log = Log.open(settings(tmp_path), AT_MS)
     log.append(said("a"))
     log.checkpoint()
-    laid_out = (tmp_path / NEWEST).read_bytes()
+    notes = tmp_path / journal.CHECKPOINTS
+    laid_out, laid_out_too = (tmp_path / NEWEST).read_bytes(), notes.read_bytes()
     meanwhile = look(tmp_path)
     log.close()
 
     assert laid_out.endswith(bytes(1000))
+    assert laid_out_too == notes.read_bytes() + bytes(len(laid_out_too) - notes.stat().st_size)
+    assert len(laid_out_too) > notes.stat().st_size
     assert () == meanwhile.problems == look(tmp_path).problems
     assert ["opened", "call"] == kinds(tmp_path)
     assert laid_out.rstrip(b"\0") == (tmp_path / NEWEST).read_bytes()
@@ -129,6 +132,8 @@ def test_what_was_laid_out_by_a_process_that_died_is_written_over(tmp_path: Path
     log.append(said("a"))
     log.close()
     path.write_bytes(path.read_bytes() + torn + bytes(5000))
+    notes = tmp_path / journal.CHECKPOINTS
+    notes.write_bytes(notes.read_bytes() + bytes(5000))
     Log.open(settings(tmp_path), AT_MS).close()
 
     found = entries(tmp_path)
