@@ -48,9 +48,10 @@ async def erase_found(loaded: config.Loaded, tiers: Mapping[str, Tier], found: F
     async with sqlite.open(sqlite.Settings(path=path, seal=seal)) as store:
         # What processes that died have left in flight becomes rows first.
         await store.recover(at_ms)
-        in_flight = await asyncio.to_thread(_in_flight, path, found)
         salts = await asyncio.to_thread(_erase_salts, loaded, dossier.ids(rows))
         async with nothing_under_way(loaded, tiers):
+            # Looked at last: for a turn to ship may have been waited long, and calls go on meanwhile.
+            in_flight = await asyncio.to_thread(_in_flight, path, found)
             erased, away = await erase(tiers, found.which)
         needles = dossier.needles(found.which, rows)
         left, unsearched = await search(tiers, needles)

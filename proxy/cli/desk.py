@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import getpass
 import http.client
-import json
 import os
 import socket
 import sys
@@ -17,7 +16,7 @@ import msgspec
 
 from proxy import app
 from proxy.cli import configuration
-from proxy.cli.paint import clean, paint, rows
+from proxy.cli.paint import clean, document, paint, rows
 from proxy.errors import ConfigError
 from proxy.terms import Handoff, Held, HeldState, Tried
 
@@ -120,7 +119,7 @@ def _handoffs(chosen: argparse.Namespace, *, open_only: bool) -> list[Handoff]:
 
 
 def _print(chosen: argparse.Namespace, value: object, words: str) -> int:
-    print(json.dumps(msgspec.to_builtins(value), ensure_ascii=False) if chosen.json else words)
+    print(document(msgspec.to_builtins(value)) if chosen.json else words)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -17,7 +16,7 @@ import msgspec
 from proxy import app, config
 from proxy.accounting import format_usd
 from proxy.cli import answers, configuration, policies
-from proxy.cli.paint import paint, rows
+from proxy.cli.paint import document, paint, rows
 from proxy.errors import ConfigError
 from proxy.stores.sqlite import Reader
 from proxy.terms import Attempt, Cost, Decision, Exchange, GuardResult, State, Verdict
@@ -118,7 +117,7 @@ def _loaded(path: Path | None) -> config.Loaded:
 
 
 def _as_json(exchange: Exchange) -> str:
-    return json.dumps(msgspec.to_builtins(exchange), ensure_ascii=False)
+    return document(msgspec.to_builtins(exchange))
 
 
 # --- in words -------------------------------------------------------------------------------------------------------

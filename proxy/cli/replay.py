@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from proxy import app, config, policy
 from proxy.cli import policies, records
 from proxy.cli.answers import HOW_TO_KEEP, texts
-from proxy.cli.paint import paint, rows
+from proxy.cli.paint import document, paint, rows
 from proxy.errors import ConfigError
 from proxy.stores.sqlite import Reader
 from proxy.terms import Decision, Kept
@@ -143,7 +142,7 @@ def _json(count: tuple[int, int], different: Sequence[policy.Replayed], unknown:
         "different": [_told(one) for one in different],
         "unknown": [{"exchange": exchange, "decision": name, "why": why} for exchange, name, why in unknown],
     }
-    return json.dumps(told, ensure_ascii=False)
+    return document(told)
 
 
 def _told(one: policy.Replayed) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import time
@@ -19,6 +18,7 @@ from msgspec.structs import replace
 from proxy import app, config, conversation, dossier
 from proxy.cli import configuration, dossiers
 from proxy.cli.desk import logged_in
+from proxy.cli.paint import document
 from proxy.errors import ConfigError
 from proxy.ports import Tier
 from proxy.sealing import Seal
@@ -87,7 +87,7 @@ async def _show(chosen: argparse.Namespace, loaded: config.Loaded, tiers: Mappin
     found = await app.gather(tiers, await _selection(chosen, loaded))
     known = await _folded(loaded, found)
     if chosen.json:
-        print(_json({"conversations": msgspec.to_builtins(known), "away": dict(found.away)}))
+        print(document({"conversations": msgspec.to_builtins(known), "away": dict(found.away)}))
     elif known:
         print("\n\n".join(map(dossiers.conversation, known)))
     return told(found)
@@ -97,9 +97,9 @@ async def _export(chosen: argparse.Namespace, loaded: config.Loaded, tiers: Mapp
     found = await app.gather(tiers, await _selection(chosen, loaded))
     if chosen.lines:
         seal = await asyncio.to_thread(app.content_seal, loaded)
-        text = "".join(f"{_json(_line(row, seal))}\n" for row in found.newest)
+        text = "".join(f"{document(_line(row, seal))}\n" for row in found.newest)
     else:
-        text = _json(await _document(chosen, loaded, found), indent=2) + "\n"
+        text = document(await _document(chosen, loaded, found), indent=2) + "\n"
     if chosen.into:
         await asyncio.to_thread(_write_new, chosen.into, text)
         print(f"{chosen.into}: {len(found.newest)} rows")
@@ -115,10 +115,10 @@ async def _erase(chosen: argparse.Namespace, loaded: config.Loaded, tiers: Mappi
     if not chosen.yes:
         entries = await asyncio.to_thread(app.entries, loaded, found)
         told = {"rows": dossiers.counted(found), "entries": entries, "away": dict(found.away)}
-        print(_json(told) if chosen.json else dossiers.plan(found, entries))
+        print(document(told) if chosen.json else dossiers.plan(found, entries))
         return 1 if found.away else 0
     done = await app.erase_found(loaded, tiers, found, chosen.by or logged_in(), _now_ms())
-    print(_json({**msgspec.to_builtins(done), "proven": done.proven}) if chosen.json else dossiers.proof(done))
+    print(document({**msgspec.to_builtins(done), "proven": done.proven}) if chosen.json else dossiers.proof(done))
     return 0 if done.proven else 1
 
 
@@ -176,10 +176,6 @@ def _write_new(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
-
-
-def _json(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _now_ms() -> int:

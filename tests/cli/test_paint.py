@@ -2,10 +2,11 @@
 
 import contextlib
 import io
+import json
 
 import pytest
 
-from proxy.cli.paint import clean, paint, rows
+from proxy.cli.paint import clean, document, paint, rows
 
 
 class Terminal(io.StringIO):
@@ -47,3 +48,12 @@ def test_rows_line_up_and_empty_ones_are_left_out() -> None:
 def test_what_others_wrote_cannot_steer_a_terminal() -> None:
     """Whatever cannot be printed, line ends included, is a blank."""
     assert "a [31m b" == clean("a\x1b[31m\nb")
+
+
+@pytest.mark.parametrize("steering", ["\x1b[2J", "\x9b2J", "\x7f", "\u202e", "\u2066"], ids=ascii)
+def test_json_cannot_steer_a_terminal(steering: str) -> None:
+    """What a customer said is printed in escapes where a terminal might obey it, and reads back as it was."""
+    shown = document({"said": f"Zoë {steering}"})
+
+    assert {"said": f"Zoë {steering}"} == json.loads(shown)
+    assert (True, True) == (shown.isprintable(), "Zoë" in shown)

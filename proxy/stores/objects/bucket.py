@@ -134,7 +134,9 @@ def opened(settings: Settings, base: Path) -> Bucket:
             return Bucket(_cloud(settings, url.scheme, url.netloc, url.path))
         if settings.url and ((url.scheme == "file" and not url.netloc) or "://" not in settings.url):
             folder = base / (unquote(url.path) if url.scheme else settings.url)
-            return Bucket(LocalStore(folder, mkdir=True, automatic_cleanup=True), folder)
+            # There is content in it: others read a folder that is made here only if its owner lets them.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return Bucket(LocalStore(folder, automatic_cleanup=True), folder)
     except (BaseError, OSError, ValueError) as error:
         raise ConfigError([f"tiers.cold: {settings.url!r} cannot be opened: {_first_line(error)}"]) from error
     raise ConfigError([f"tiers.cold.url: {settings.url!r} is none: it is {_FORMS}"])

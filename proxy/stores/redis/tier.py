@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from proxy.stores import spellings
 from proxy.stores.redis import states
 from proxy.stores.redis.places import Places
 from proxy.stores.redis.room import Room, asking
@@ -69,12 +70,12 @@ class HotTier:
 
     async def search(self, needles: Collection[str]) -> Mapping[str, int]:
         """Return in how many keys and values each needle still occurs."""
-        found = dict.fromkeys(needles, 0)
+        found, forms = dict.fromkeys(needles, 0), {needle: spellings(needle) for needle in needles}
         with asking():
             async for key in self._room.client.scan_iter(self._room.pattern, count=_AT_ONCE):
                 texts = (key, *_texts(await self._value(key)))
                 for needle in needles:
-                    found[needle] += sum(needle.encode() in text for text in texts)
+                    found[needle] += sum(any(form in text for form in forms[needle]) for text in texts)
         return found
 
     async def _value(self, key: bytes) -> Any:

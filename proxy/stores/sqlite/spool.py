@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -25,6 +26,7 @@ T = TypeVar("T")
 _LARGE = 1 << 23
 """Bytes of bodies after which a batch is large enough."""
 
+_LISTED = "SELECT 1 FROM shelves WHERE name = ?"
 _NAMES = """SELECT seq, kind, id FROM outbox WHERE seq > (SELECT shipped FROM shelves WHERE name = ?)
     ORDER BY seq LIMIT ?"""
 _ROW = {table: select(table, shape.named) for table, shape in SHAPES.items()}
@@ -70,7 +72,8 @@ def turn(path: str, shelf: str, *, wait: bool = True) -> Iterator[bool]:
 
 def _opened(lock: Path) -> TextIO:
     try:
-        return lock.open("a", encoding="ascii")
+        # Whoever can open it can hold it, so it is its owner's alone.
+        return open(lock, "a", encoding="ascii", opener=partial(os.open, mode=0o600))
     except OSError as error:
         raise Overloaded(f"{lock} cannot be opened: {error.strerror}.", code="store_unavailable") from error
 
@@ -93,7 +96,8 @@ class Spool:
             await asyncio.to_thread(held.__exit__, None, None, None)
 
     async def waiting(self, limit: int) -> Waiting:
-        """Return at most so many rows, as they are now; what was erased meanwhile is passed over."""
+        """Return at most so many rows, as they are now; what was erased meanwhile is passed over. Raise Overloaded
+        where nothing waits for this shelf, since another process was told of no such."""
         return await self._do(partial(_waiting, self._shelf, limit))
 
     async def shipped(self, upto: int) -> None:
@@ -120,6 +124,12 @@ class Spool:
 
 
 def _waiting(shelf: str, limit: int, connection: sqlite3.Connection) -> Waiting:
+    if not connection.execute(_LISTED, (shelf,)).fetchone():
+        raise Overloaded(
+            f"Another Handrail on this file was started without the tier {shelf}, so nothing waits for it any more: "
+            "give all of them the same `tiers`, and restart them.",
+            code="tier_unlisted",
+        )
     rows: list[Row] = []
     upto = size = seen = 0
     for number, kind, name in connection.execute(_NAMES, (shelf, limit)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_a_path_is_a_folder(tmp_path: Path, url: str) -> None:
     opened(Settings(url=url.format(tmp_path)), tmp_path).create("a", b"1")
 
     assert b"1" == (tmp_path / "cold" / "a").read_bytes()
+
+
+def test_a_new_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    """What was said is in it. One that is there keeps its mode: others may have been let in on purpose."""
+    (tmp_path / "shared").mkdir(mode=0o755)
+    for name in ("new", "shared"):
+        opened(Settings(url=name), tmp_path).create("a", b"1")
+
+    assert [0o700, 0o755] == [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "shared")]
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x/y", "file://host/x", "s3://", "https://x/y"])

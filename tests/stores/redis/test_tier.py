@@ -63,6 +63,13 @@ async def test_what_is_erased_is_found_nowhere(tier: HotTier) -> None:
     assert [] == [row async for row in tier.rows(MINE)]
 
 
+async def test_a_name_is_found_as_json_spells_it(tier: HotTier) -> None:
+    """Quotes and what is not ASCII stand otherwise in a body than in the name."""
+    await tier._room.client.set(tier._room.key("session", "s_3"), rb'{"labels": ["\"Ann\""]}')
+
+    assert {'"Ann"': 1} == await tier.search(['"Ann"'])
+
+
 async def test_erasing_may_be_done_again(tier: HotTier) -> None:
     """There is nothing left to erase, and that is no mistake."""
     await tier.erase(MINE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -142,6 +144,28 @@ def test_a_turn_that_cannot_be_had_now_ends_no_shipping(path: str) -> None:
         pass
 
 
+def test_a_shelf_that_another_process_took_out_is_told(path: str) -> None:
+    """Where two serve from one file and one of them has no such tier, nothing is silently shipped no more."""
+    enlist(path, ["warm", "cold"])
+    finish(path, exchange("ex_1"))
+    enlist(path, ["cold"])
+
+    assert ["ex_1"] == ids(path, "cold")
+    for asking in (Spool(path, "warm").waiting(9), Spool(path, "warm").pending()):
+        with pytest.raises(Overloaded, match="started without the tier warm"):
+            asyncio.run(asking)
+
+
+def test_nobody_else_can_hold_up_shipping(path: str) -> None:
+    """The file of a turn is its owner's alone, whatever others may do with new files."""
+    before = os.umask(0)
+    try:
+        with turn(path, "warm"):
+            assert 0o600 == stat.S_IMODE(Path(f"{path}.warm.lock").stat().st_mode)
+    finally:
+        os.umask(before)
+
+
 def test_how_much_waits_is_told(path: str) -> None:
     """The count is of rows, and the time is that of the oldest."""
     enlist(path, ["warm"])
@@ -174,6 +198,7 @@ async def test_one_process_at_a_time_has_the_turn(path: str) -> None:
 
 def test_a_file_in_trouble_is_told_as_such(path: str) -> None:
     """An error of the file is ours to tell: shipping tries again."""
+    enlist(path, ["warm"])
     with closing(reopen(path, "rw")) as connection:
         connection.execute("DROP TABLE outbox")
 
