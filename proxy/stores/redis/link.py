@@ -13,6 +13,8 @@ from typing import Any
 from redis.asyncio.connection import Connection, parse_url
 from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
+from proxy.stores.redis.eviction import EVICTS, evicts
+
 _SCRIPT = (files(__package__) / "ledger.lua").read_bytes()
 _DIGEST = sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 """What Redis calls the script; it may forget it at any time, and is told it again."""
@@ -51,12 +53,16 @@ class Link:
             raise _refused(error) from error
 
     async def run_id(self) -> str:
-        """Tell Redis the script, and return by what name it runs: another one after each start, and of each replica."""
+        """Tell Redis the script, and return by what name it runs: another one after each start, and of each replica.
+        Raise Away from one that may forget single keys by itself: nobody would notice what is missing."""
         try:
             await self.command("SCRIPT", "LOAD", _SCRIPT)
             told: bytes = await self.command("INFO", "server")
+            memory: bytes = await self.command("INFO", "memory")
         except ResponseError as error:
             raise _refused(error) from error
+        if evicts(memory):
+            raise Away(EVICTS)
         return told.partition(b"run_id:")[2].split(maxsplit=1)[0].decode()
 
     async def command(self, *arguments: str | int | bytes) -> Any:

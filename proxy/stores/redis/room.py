@@ -11,6 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from proxy.errors import Overloaded
+from proxy.stores.redis.eviction import EVICTS, evicts
 
 Client: TypeAlias = Any
 """The library's client; its types say `bytes | str` of replies that are bytes."""
@@ -43,11 +44,24 @@ def asking() -> Iterator[None]:
     try:
         yield
     except (OSError, RedisError) as error:  # TimeoutError is an OSError
+        why = EVICTS if isinstance(error, Evicting) else type(error).__name__
         raise Overloaded(
-            f"The Redis that keeps conversations cannot be asked: {type(error).__name__}.",
+            f"The Redis that keeps conversations cannot be asked: {why}.",
             code="conversations_away",
             headers={"retry-after": "1"},
         ) from None
+
+
+class Evicting(RedisError):
+    """It may throw away that a human owns a conversation, and nobody would notice."""
+
+
+async def _greet(connection: Any) -> None:
+    """Begin a connection, unless what is kept there may be gone any time."""
+    await connection.on_connect()
+    await connection.send_command("INFO", "memory", check_health=False)
+    if evicts(await connection.read_response(disable_decoding=True)):
+        raise Evicting
 
 
 @asynccontextmanager
@@ -61,6 +75,7 @@ async def connected(url: str, password: str, timeout_s: float) -> AsyncIterator[
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         driver_info=None,
+        redis_connect_func=_greet,
         **options,
     )
     client: Client = Redis(connection_pool=pool)

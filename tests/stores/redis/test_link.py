@@ -50,6 +50,16 @@ async def test_a_forgotten_script_is_told_again(server: RedisServer) -> None:
         assert 50 == after[0].reserved_nanousd - before[0].reserved_nanousd
 
 
+async def test_a_server_that_throws_keys_away_is_no_ledger(own_server: RedisServer) -> None:
+    """What was spent under a limit would be gone with its counter, and nobody would notice: that is said instead."""
+    for setting, value in (("maxmemory", "1gb"), ("maxmemory-policy", "volatile-lru")):
+        await call(own_server, "CONFIG", "SET", setting, value)
+
+    with pytest.raises(Away, match="set `maxmemory-policy noeviction` there"):
+        async with open_link(own_server.url, "", WAIT_S) as link:
+            await link.run_id()
+
+
 async def test_replies_come_in_their_order(server: RedisServer) -> None:
     """Many commands are on their way at once, and each caller gets its own reply; one who left gets none."""
     async with joined(server) as (link, _):

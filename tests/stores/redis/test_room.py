@@ -49,3 +49,13 @@ async def test_a_password_is_sent(own_server: RedisServer) -> None:
                 told.append(False)
 
     assert [True, False, False] == told
+
+
+async def test_a_server_that_throws_keys_away_keeps_no_conversations(own_server: RedisServer) -> None:
+    """A hand-off would be forgotten with its key, and the agent go on: calls are refused, and why is said."""
+    for setting, value in (("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru")):
+        await asyncio.to_thread(own_server.command, "CONFIG", "SET", setting, value)
+
+    async with room.connected(own_server.url, "", 5) as client:
+        with pytest.raises(Overloaded, match="set `maxmemory-policy noeviction` there"), room.asking():
+            await client.get("x")
