@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
-from proxy.errors import Overloaded
+from proxy.errors import HandrailError, Overloaded
 from proxy.stores import spellings
 from proxy.stores.postgres.schema import migrate
 from proxy.terms import Row, Selection, Table
@@ -95,7 +95,10 @@ class PostgresShelf:
             async with self._pool.acquire() as connection:
                 await self._prepare(connection)
                 return await work(connection)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # TimeoutError is an OSError
+        except HandrailError:
+            raise
+        except Exception as error:
+            # Who answers oddly makes the client raise anything, and that ends no Handrail: also this tier is away.
             self._migrated = False
             raise _away(error) from error
 

@@ -32,6 +32,30 @@ async def asked(query: str) -> list[tuple[object, ...]]:
     return [tuple(row) for row in await server.run(query)]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"R" + (4).to_bytes(4, "big"), id="cut short"),
+        pytest.param(b"R" + b"\xff" * 4, id="a length that is none"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="another protocol"),
+    ],
+)
+async def test_whatever_answers_in_its_place_is_a_tier_that_is_away(said: bytes) -> None:
+    """A pooler that is about to end, or quite another program: what the client makes of it ends no shipping."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(said)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"postgresql://u@127.0.0.1:{server.sockets[0].getsockname()[1]}/d"
+        async with postgres.open(postgres.Settings(url=url)) as shelf:
+            with pytest.raises(Overloaded, match="The warm tier cannot be used"):
+                await shelf.write([a_record()])
+
+
 def a_record() -> Row:
     record = exchange("ex_1", State.COMPLETE, attempt("ex_1", 1, State.COMPLETE, 45), session="s_1")
     record = msgspec.structs.replace(record, status=200, model_served="m-2", tool_calls=("refund", "lookup"))
