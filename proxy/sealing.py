@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -33,6 +34,7 @@ class Seal:
         raise ConfigError without the library."""
         self._ciphers = {_name(secret): _cipher(secret) for secret in secrets}
         self._newest = next(iter(self._ciphers), "")
+        self._oldest = secrets[-1] if secrets else b""
         self._nonce = nonce or bytes
 
     def seal(self, table: Table, row_id: str, body: bytes) -> str:
@@ -58,6 +60,13 @@ class Seal:
         except (binascii.Error, ValueError, import_module("cryptography.exceptions").InvalidTag):
             raise _unopened(f"{table} {row_id} is not as it was sealed with key {name}") from None
         return body
+
+    def keyed(self, digest: str) -> str:
+        """Return what a row is found by instead of a digest of its content, at which whoever has the rows could try out
+        what it may be. The oldest key makes it: it is the same after a newer one was added."""
+        if not self._oldest:
+            return digest
+        return hmac.digest(self._oldest, b"handrail row\0" + digest.encode(), "sha256").hex()[:32]
 
 
 PLAIN = Seal()

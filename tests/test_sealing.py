@@ -83,6 +83,15 @@ def test_what_was_changed_or_moved_is_an_error(table: Table, row_id: str, spoil:
     assert "content_sealed" == refused.value.code
 
 
+def test_what_rows_are_found_by_is_keyed() -> None:
+    """So nobody can try out on it what a body may say; a newer key changes nothing, another oldest one does."""
+    digest = "0123456789abcdef0123456789abcdef"
+    found = [one.keyed(digest) for one in (PLAIN, seal(OLD), seal(NEW, OLD), seal(NEW))]
+
+    assert (digest, found[1], 3) == (found[0], found[2], len(set(found)))
+    assert found[1] != seal(OLD).keyed(digest[::-1])
+
+
 def test_a_file_of_keys() -> None:
     """One a line, newest first; blank lines say nothing."""
     assert [NEW, OLD] == keys(f"{NEW.hex()}\n\n{OLD.hex()}\n", "x")

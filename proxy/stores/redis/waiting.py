@@ -41,7 +41,7 @@ class Waiting:
 
     async def hold(self, held: Held) -> Held:
         """Put an action down, unless one with its key waits: then return that one."""
-        by_key = self._room.key("held-by-key", held.key)
+        by_key = self._by_key(held.key)
 
         async def put(pipe: Pipeline) -> Held:
             newest = await self._held(pipe, await pipe.get(by_key))
@@ -59,7 +59,7 @@ class Waiting:
 
     async def use(self, key: str, at_ms: int) -> tuple[Held, Held] | None:
         """Return the newest action with this key as it stands, and as it is now that it was taken, if approved."""
-        name = await self._client.get(self._room.key("held-by-key", key))
+        name = await self._client.get(self._by_key(key))
         changed = await self._changed(name, lambda held: used(standing(held, at_ms)))
         return changed and (standing(changed[0], at_ms), changed[1])
 
@@ -99,6 +99,9 @@ class Waiting:
             return held, after
 
         return await self._transaction(put, self._room.key("held", name.decode()))
+
+    def _by_key(self, key: str) -> str:
+        return self._room.key("held-by-key", self._seal.keyed(key))
 
     async def _held(self, pipe: Pipeline, name: bytes | None) -> Held | None:
         body = await pipe.get(self._room.key("held", name.decode())) if name else None

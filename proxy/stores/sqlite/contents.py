@@ -43,6 +43,10 @@ class Contents:
         """Return an action."""
         return _decode_held(self._seal.open(Table.HELD, held_id, stored))
 
+    def keyed(self, key: str) -> str:
+        """Return what the row of an action with this key is found by."""
+        return self._seal.keyed(key)
+
     def of_handoff(self, handoff: Handoff) -> str:
         """Return what stands in a packet's row."""
         return self._seal.seal(Table.HANDOFFS, handoff.id, _encode(handoff))

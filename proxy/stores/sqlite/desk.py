@@ -57,7 +57,7 @@ class Desk:
 
     def hold(self, held: Held) -> Held:
         """Put an action down, unless one with its key waits: then return that one."""
-        newest = self._held(_NEWEST, held.key)
+        newest = self._held(_NEWEST, self._contents.keyed(held.key))
         if newest and standing(newest, held.created_ms).state in WAITING:
             return newest
         self._write(_HOLD, held)
@@ -69,7 +69,7 @@ class Desk:
 
     def use(self, key: str, at_ms: int) -> Held | None:
         """Return the newest action with this key as it stands, and take it if it is approved."""
-        held = self._held(_NEWEST, key)
+        held = self._held(_NEWEST, self._contents.keyed(key))
         if held is None:
             return None
         stands = standing(held, at_ms)
@@ -131,8 +131,8 @@ class Desk:
         return self._contents.held(*row) if row else None
 
     def _write(self, query: str, held: Held) -> None:
-        body = self._contents.of_held(held)
-        self._execute(query, (held.id, held.key, held.state, held.expires_ms, held.session_id, body))
+        key, body = self._contents.keyed(held.key), self._contents.of_held(held)
+        self._execute(query, (held.id, key, held.state, held.expires_ms, held.session_id, body))
 
     def _change(self, before: Held, after: Held) -> Held:
         if after != before:

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from proxy.sealing import Seal
 from proxy.stores import redis
 from proxy.terms import HeldState
@@ -47,8 +49,10 @@ async def test_a_delivery_is_begun_by_one_replica(pair: Pair) -> None:
 
 
 async def test_content_is_sealed_there_too(own_server: RedisServer, tmp_path: Path) -> None:
-    """With a key the arguments of an action and a packet stand nowhere in the server; without one they do."""
+    """With a key the arguments of an action, their digest and a packet stand nowhere in the server; without one they
+    do, and an action is found by its digest all the same."""
     found = []
+    named = []
     numbers = itertools.count()
     for secrets in ((), (b"k" * 32,)):
         seal = Seal(secrets, lambda: next(numbers).to_bytes(12, "big"))
@@ -56,11 +60,14 @@ async def test_content_is_sealed_there_too(own_server: RedisServer, tmp_path: Pa
             own_file(tmp_path) as own,
             redis.open_conversations(settings(own_server, replica=str(len(secrets))), own, seal) as shared,
         ):
-            await shared.hold(held("ap_1"))
+            action = replace(held("ap_1"), key="a digest")
+            await shared.hold(action)
             await shared.hand_over(handoff("ho_1"))
-            assert [held("ap_1")] == await shared.held(None, 9)
+            assert ([action], action) == (await shared.held(None, 9), await shared.use("a digest", AT_MS))
+            named += [await asyncio.to_thread(own_server.command, "KEYS", "*a digest*")]
             keys = await asyncio.to_thread(own_server.command, "KEYS", "*:held:*")
             found += [await asyncio.to_thread(own_server.command, "GET", key) for key in keys if "ap_1" in key]
         await asyncio.to_thread(own_server.command, "FLUSHALL")
 
     assert [False, True] == [str(body).startswith("sealed:1:") for body in found]
+    assert [True, False] == [bool(keys) for keys in named]

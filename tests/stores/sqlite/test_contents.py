@@ -18,6 +18,7 @@ from proxy.terms import Checked, Decision, Facts, HeldState, Kept, Message, Phas
 from tests.stores.samples import AT_MS, LATER_MS, exchange, handoff, held
 
 CANARY = "the canary sings"
+DIGEST = "a digest of what it sings"
 MINE, OTHER = (Seal([secret * KEY_BYTES], partial(os.urandom, NONCE_BYTES)) for secret in (b"m", b"o"))
 KEPT = Kept(
     exchange_id="ex_1",
@@ -37,7 +38,7 @@ KEPT = Kept(
         ),
     ),
 )
-HELD = replace(held("ap_1"), arguments=f'{{"note":"{CANARY}"}}')
+HELD = replace(held("ap_1"), arguments=f'{{"note":"{CANARY}"}}', key=DIGEST)
 HANDOFF = replace(handoff("ho_1"), summary=CANARY)
 
 
@@ -56,8 +57,11 @@ async def write(path: Path, seal: Seal) -> bytes:
     ("seal", "shows"), [pytest.param(MINE, False, id="sealed"), pytest.param(PLAIN, True, id="not")]
 )
 async def test_what_was_said_is_in_no_byte_of_the_files(tmp_path: Path, seal: Seal, shows: bool) -> None:
-    """Neither in the database nor in its log, where a key is configured; without one it is found."""
-    assert shows == (CANARY.encode() in await write(tmp_path / "handrail.db", seal))
+    """Neither in the database nor in its log, where a key is configured, and no digest of it either; without one they
+    are found."""
+    files = await write(tmp_path / "handrail.db", seal)
+
+    assert [shows, shows] == [text.encode() in files for text in (CANARY, DIGEST)]
 
 
 async def test_whoever_has_the_key_reads_as_before(tmp_path: Path) -> None:
@@ -71,7 +75,7 @@ async def test_whoever_has_the_key_reads_as_before(tmp_path: Path) -> None:
         )
         again = await store.hand_over(handoff("ho_2"))
         await store.recover(LATER_MS)
-        late = await store.use("k", LATER_MS)
+        late = await store.use(DIGEST, LATER_MS)
         closed = await store.close_handoff("ho_1", "ann", AT_MS)
 
     assert ([HANDOFF] * 3, HELD.arguments) == ([packet, delivery.handoff, again], action.arguments)
