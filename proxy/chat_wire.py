@@ -19,6 +19,7 @@ from proxy.provider_errors import broken
 from proxy.terms import ChoiceDelta, Delta, End, Fault, Headers, Request
 
 AGENT = f"handrail/{metadata.version('handrail')}"
+PATH = "/chat/completions"
 DONE = b"[DONE]"
 BRACE = b"{"
 """Without one of these, nothing can be read as a reply."""

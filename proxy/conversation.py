@@ -72,6 +72,12 @@ def claimed(raw: RawRequest, request: Request, caller: Caller) -> tuple[str, str
     return f"se_{digest.hexdigest()}", link
 
 
+def reply_mark(caller: Caller, reply_id: str) -> str:
+    """Return the mark that a reply leaves by its provider's name for it; of another caller's it is another."""
+    named = _sized(caller.principal, caller.agent, f"reply {reply_id}")
+    return hashlib.blake2b(named.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def named(request: Request) -> str:
     """Return whom a call names as its user, nothing where it names nobody."""
     return request.user or next((request.metadata[key] for key in USER_KEYS if request.metadata.get(key)), "")

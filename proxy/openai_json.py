@@ -232,13 +232,17 @@ class _Twice(ValueError):
     """A key appears twice in one object."""
 
 
+def sure(data: bytes, tree: Tree) -> bool:
+    """Tell whether every parser makes the same of these bytes: nothing is to be guessed, and no key comes twice."""
+    return _utf8(data) and _once(data, tree)
+
+
 def clear(data: bytes, tree: Tree, key: str) -> bool:
     """Tell whether every client finds in a chunk or a body what we do, whichever of two equal keys its parser keeps and
     whether or not it minds their case; `key` is where its choices have their message."""
     return (
-        _utf8(data)
-        and _once(data, tree)
-        and _spelt(tree, _OF_REPLY)
+        sure(data, tree)
+        and spelt(tree, _OF_REPLY)
         and not tree.get("chunk")  # where some clients look for choices if there are none
         and _clear_choices(tree.get("choices") or [], key)
     )
@@ -271,7 +275,8 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> Tree:
     return tree
 
 
-def _spelt(fields: Tree, known: frozenset[str]) -> bool:
+def spelt(fields: Tree, known: frozenset[str]) -> bool:
+    """Tell whether no key is one of those that are read, but for its case."""
     return known.issuperset(fields) or not any(key not in known and key.casefold() in known for key in fields)
 
 
@@ -281,10 +286,10 @@ def _clear_choices(choices: Any, key: str) -> bool:
     other = "delta" if key == "message" else "message"
     for entry in choices:
         # Some clients read what stands beside a delta, which nobody judges.
-        if type(entry) is not dict or not _spelt(entry, _OF_CHOICE) or entry.get(other):
+        if type(entry) is not dict or not spelt(entry, _OF_CHOICE) or entry.get(other):
             return False
         part = entry.get(key)
-        if type(part) is dict and not (_spelt(part, _OF_MESSAGE) and _clear_calls(part)):
+        if type(part) is dict and not (spelt(part, _OF_MESSAGE) and _clear_calls(part)):
             return False
     return True
 
@@ -305,7 +310,7 @@ def _clear_call(call: Tree) -> bool:
     bodies = [body for kind in ARGUMENTS if type(body := call.get(kind)) is dict]
     index = call.get("index")
     numbered = index is None or (_counts(index) and index == int(index))
-    return numbered and len(bodies) <= 1 and all(_spelt(body, _OF_CALL) for body in (call, *bodies))
+    return numbered and len(bodies) <= 1 and all(spelt(body, _OF_CALL) for body in (call, *bodies))
 
 
 # --- usage ----------------------------------------------------------------------------------------------------------

@@ -364,6 +364,9 @@ class Writer(Protocol):
         """Return the bytes of a delta: of one that is native to this dialect its frame, unless it was changed; any
         other is a chat completion's, and is said in this dialect."""
 
+    def end(self) -> bytes:
+        """Return what is to be said once nothing more comes."""
+
     def compose(self, reply: Reply, usage: Usage) -> list[Delta | End]:
         """Return a whole reply that Handrail makes itself, frames filled, streamed if the request is."""
 

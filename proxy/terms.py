@@ -248,6 +248,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The client asked for JSON by schema or JSON mode."""
     metadata: Mapping[str, str] = {}
     user: str = ""
+    previous: str = ""
+    """The provider's name of the reply that it goes on from, whose history it does not bring along."""
     body: dict[str, Json]
     raw: bytes
     """The client's own bytes; empty as soon as anything in `body` was changed, so they can never be sent by mistake."""
@@ -260,8 +262,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     turn: int = 1
     """1 for the first call of the conversation."""
     link: str = "new"
-    """How it was found: `header`, `metadata`, `prefix` (all of its history), `trace` (less), `key` (less, and the
-    `prompt_cache_key`), or `new`."""
+    """How it was found: `header`, `metadata`, `previous` (a reply that the call names), `prefix` (all of its history),
+    `trace` (less), `key` (less, and the `prompt_cache_key`), or `new`."""
     issued: tuple[Issued, ...] = ()
     """The newest tool calls that Handrail let through, oldest first."""
     tools: Mapping[str, str] = {}
@@ -839,6 +841,8 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     usage_only: bool = False
     """The event carries usage and nothing else: hidden from a client that did not ask for it."""
     model: str = ""
+    reply_id: str = ""
+    """The provider's own name of the reply, where a later call may go on from it by that."""
     final: bool = False
     """The provider's own end marker (`[DONE]`)."""
     clear: bool = True

@@ -106,11 +106,12 @@ class Walked:
         gone: bool = False,
         leave_after: int | None = None,
         client: FakeClient | None = None,
+        path: str = CHAT,
     ) -> Outcome:
         """Walk one call; `leave_after` closes the walk after so many parts."""
         outcome = Outcome()
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        raw = RawRequest(method="POST", path=CHAT, headers=dict(headers or {}), body=data, peer="127.0.0.1")
+        raw = RawRequest(method="POST", path=path, headers=dict(headers or {}), body=data, peer="127.0.0.1")
         async with aclosing(handle(self.house, raw, client or FakeClient(gone))) as parts:
             async for part in parts:
                 if isinstance(part, Head):

@@ -43,12 +43,26 @@ def chat(cassette: Cassette) -> bytes:
     return msgspec.json.encode(body)
 
 
-OPENAI = {"dialect": "openai", "base_url": "https://provider.invalid/v1"}
+OPENAI = {"dialect": "openai", "base_url": "https://provider.invalid/v1", "options": {"responses": True}}
 AZURE = {"dialect": "azure", "base_url": "https://provider.invalid", "options": {"api_version": "2024-10-21"}}
+
+RESPONSES = "/v1/responses"
+AZURE_V1 = {"dialect": "azure", "base_url": "https://provider.invalid"}
+
+
+def anew(cassette: Cassette) -> bytes:
+    """Ask what was asked, without the reply that it went on from: nobody has got that here."""
+    tree = msgspec.json.decode(cassette.request.data)
+    if "previous_response_id" not in tree:
+        return cassette.request.data
+    return msgspec.json.encode({key: value for key, value in tree.items() if key != "previous_response_id"})
+
 
 PLAYS: Mapping[tuple[str, str], Play] = {
     ("*", "chat.completions"): Play(OPENAI, CHAT, recorded, native=True),
     ("azure-openai", "chat.completions"): Play(AZURE, CHAT, deployed, native=True),
+    ("*", "responses"): Play(OPENAI, RESPONSES, anew, native=True),
+    ("azure-openai", "responses"): Play(AZURE_V1, RESPONSES, anew, native=True),
 }
 """By provider and endpoint of the recording; `*` is every provider that has no row of its own."""
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from bench.replay.asking import CHAT, Play
+from bench.replay.asking import CHAT, RESPONSES, Play
 from bench.replay.cassettes import Cassette, Expected
 from bench.replay.serving import Got
 from proxy.terms import UsageSource
@@ -151,5 +151,26 @@ def _chat(body: bytes, stream: bool) -> Heard:
     return Heard(text, [(name, said) for name, said in calls.values()], finish, usage, model)
 
 
-HEAR: Mapping[str, Callable[[bytes, bool], Heard]] = {CHAT: _chat}
+def _responses(body: bytes, stream: bool) -> Heard:
+    if stream:
+        events = list(_events(body))
+        tree = next(
+            event["response"] for event in events if event["type"] in ("response.completed", "response.incomplete")
+        )
+        text = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+    else:
+        tree = json.loads(body)
+        text = ""
+    items = tree["output"]
+    parts = [part for item in items if item["type"] == "message" for part in item["content"]]
+    said = "".join(part.get("text") or "" for part in parts)
+    if stream and said != text:
+        raise ValueError("the events and the response say different texts")
+    calls = [(item["name"], item["arguments"]) for item in items if item["type"] == "function_call"]
+    used = tree.get("usage") or {}
+    usage = {"in": used["input_tokens"], "out": used["output_tokens"]} if used else {}
+    return Heard(said, calls, tree["status"], usage, tree["model"])
+
+
+HEAR: Mapping[str, Callable[[bytes, bool], Heard]] = {CHAT: _chat, RESPONSES: _responses}
 """How a client reads a reply, by the path that it asked at."""

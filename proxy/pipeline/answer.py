@@ -80,6 +80,7 @@ def passes(walk: Walk, passage: Passage, deltas: Sequence[Delta]) -> Iterator[Pa
         # Some providers say zero until they know.
         if delta.usage is not None and not (walk.usage and delta.usage.doubt):
             walk.usage = delta.usage
+        walk.reply_id = delta.reply_id or walk.reply_id
         if delta.model:
             walk.draft.model_served = delta.model
         walk.ended = walk.ended or delta.final
@@ -112,7 +113,7 @@ async def judge(walk: Walk, passage: Passage, end: End | Fault) -> AsyncIterator
             async for part in _ends(walk, passage):
                 yield part
             walk.draft.ends(State.FAULT, end.status, end.code)
-            end = replace(end, frame=end.frame or walk.writer.fault(end))
+            end = replace(end, frame=(end.frame if walk.native else b"") or walk.writer.fault(end))
         yield end
         return
     if not gate.clear and any(map(walk.policies.has, JUDGING)):
@@ -134,7 +135,7 @@ async def judge(walk: Walk, passage: Passage, end: End | Fault) -> AsyncIterator
     _completes(walk, replies)
     for part in walk.release(gate.release(drop, covers)):
         yield part
-    yield end
+    yield replace(end, frame=end.frame or walk.writer.end())
 
 
 async def _judge_calls(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from msgspec.structs import replace
 
-from proxy import recording
+from proxy import conversation, recording
 from proxy.errors import BudgetExceeded, Denied, HandrailError, UpstreamError
 from proxy.pipeline import entry
 from proxy.pipeline.books import UNBILLED
@@ -118,7 +118,10 @@ def leave(walk: Walk) -> None:
         walk.house.records.finish(exchange)
         walk.notes.remember()
     if walk.entered:
-        walk.house.sessions.stand(walk.history.stand(walk.draft.session, walk.end), walk.draft.at_ms)
+        stand = walk.history.stand(walk.draft.session, walk.end)
+        if walk.end and walk.reply_id:
+            stand = replace(stand, marks=(*stand.marks, conversation.reply_mark(walk.draft.caller, walk.reply_id)))
+        walk.house.sessions.stand(stand, walk.draft.at_ms)
     walk.quotas.close()
     walk.books.settle()
     if walk.once:

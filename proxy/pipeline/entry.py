@@ -8,7 +8,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from proxy import conversation, recording, routing, tracing
-from proxy.errors import Denied, Forbidden
+from proxy.errors import BadRequest, Denied, Forbidden
 from proxy.pipeline import once
 from proxy.pipeline.once import Answer
 from proxy.pipeline.scanning import Scanner
@@ -127,15 +127,30 @@ def headers(walk: Walk) -> frozenset[str]:
 
 
 async def _session(walk: Walk) -> Session:
+    previous = await _previous(walk)
     name, link = conversation.claimed(walk.raw, walk.request, walk.draft.caller)
     if name:
         known = await walk.house.sessions.load(name)
         return replace(known, link=link) if known else Session(id=name, link=link)
-    place, link = await _place(walk)
+    place, link = (previous, "previous") if previous else await _place(walk)
     if place is None:
         return Session(id=walk.house.ids.new("se"))
     known = await walk.house.sessions.load(place.session_id) or Session(id=place.session_id)
     return replace(known, turn=place.turn + 1, link=link)
+
+
+async def _previous(walk: Walk) -> Place | None:
+    """Return where the reply was given that the call names to go on from. Its history is the provider's, who knows only
+    one caller, Handrail: whoever names a reply must be who got it."""
+    request = walk.request
+    if not request.previous:
+        return None
+    mark = conversation.reply_mark(walk.draft.caller, request.previous)
+    places = await walk.house.sessions.passed(mark, walk.history.user)
+    if not places:
+        message = f"No reply {request.previous!r} was given to you, or not for this user."
+        raise BadRequest(message, code="previous_response_not_found", param="previous_response_id")
+    return places[0]
 
 
 def _cache_key(request: Request) -> str:

@@ -70,6 +70,8 @@ class Walk:
         """What gives the reply its bytes."""
         self.native = True
         """The provider speaks the client's dialect; else it is given, and gives, chat completions."""
+        self.reply_id = ""
+        """The provider's name of the reply, where a call may go on from it by that."""
         self.begun = False
         self.asks_again = False
         """The model was told of its calls, and is to answer once more."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from proxy import chat_wire
+from proxy.openai_wire import DIALECTS, WIRES
 from proxy.ports import Decoder
 from proxy.provider_errors import openai_error, refused
 from proxy.terms import Fault, Headers, ProviderSettings, Request, Secret, Target, UpstreamCall
@@ -31,7 +32,7 @@ def create(settings: ProviderSettings) -> Azure:
 class Azure:
     """One configured resource."""
 
-    dialects = frozenset({"chat"})
+    dialects = DIALECTS
 
     def __init__(self, settings: ProviderSettings) -> None:
         options: Options = settings.options
@@ -45,23 +46,27 @@ class Azure:
 
     def encode(self, request: Request, target: Target) -> UpstreamCall:
         """Return the HTTP call: the client's own bytes, unless the model or something else had to change."""
+        wire = WIRES[request.dialect]
         return UpstreamCall(
             method="POST",
-            url=self._url(target.model),
+            url=self._url(request.dialect, target.model),
             headers=self._headers[request.stream],
-            body=chat_wire.body(request, target.model),
+            body=wire.body(request, target.model),
             auth_header="authorization" if self._entra else "api-key",
             auth=self._auth,
         )
 
-    def _url(self, deployment: str) -> str:
+    def _url(self, dialect: str, deployment: str) -> str:
+        path = WIRES[dialect].path
         if self._version == "v1":
-            return f"{self._base}/openai/v1/chat/completions"
-        return f"{self._base}/openai/deployments/{deployment}/chat/completions?api-version={self._version}"
+            return f"{self._base}/openai/v1{path}"
+        # Only what is older than the Responses API is asked of a deployment.
+        at = f"/deployments/{deployment}" if dialect == "chat" else ""
+        return f"{self._base}/openai{at}{path}?api-version={self._version}"
 
     def decoder(self, request: Request, headers: Headers, at_ms: int) -> Decoder:
         """Return a decoder for a reply with status 2xx."""
-        return chat_wire.decoder(request)
+        return WIRES[request.dialect].decoder(request)
 
     def error(self, status: int, headers: Headers, body: bytes) -> Fault:
         """Return the fault for a reply with another status."""

@@ -50,6 +50,16 @@ ENDPOINTS = (
         text="A chat completion: policy, budgets, routing and records apply.",
     ),
     Endpoint(
+        name="responses",
+        method="POST",
+        path="/v1/responses",
+        streams=(False, True),
+        request=Inspection.INSPECTED,
+        reply=Inspection.INSPECTED,
+        tool_arguments=Inspection.INSPECTED,
+        text="A response: policy, budgets, routing and records apply. What the provider's own tools do is not judged.",
+    ),
+    Endpoint(
         name="models.list",
         method="GET",
         path="/v1/models",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxy.ports import Dialect
-from proxy.wire import chat, models
+from proxy.wire import chat, models, responses
 from proxy.wire.chat_replies import error_body
 
-__all__ = ["DIALECTS", "chat", "error_body", "models"]
+__all__ = ["DIALECTS", "chat", "error_body", "models", "responses"]
 
-DIALECTS: Mapping[str, Dialect] = {"/v1/chat/completions": chat}
+DIALECTS: Mapping[str, Dialect] = {"/v1/chat/completions": chat, "/v1/responses": responses}

@@ -6,7 +6,6 @@ lost, or a call decoded in a way in which its provider could read it differently
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from proxy.wire import strict
 from proxy.wire.chat_additions import with_settings, with_turn
 from proxy.wire.chat_edits import edited, reasoned
 from proxy.wire.chat_replies import ChatWriter, error_body
+from proxy.wire.fields import bad_field, check_keys
 
 __all__ = [
     "as_chat",
@@ -38,7 +38,6 @@ __all__ = [
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _TEXTS = frozenset({"text", "input_text", "output_text", "refusal", None})
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_FAULT = re.compile(r"(.*) - at `\$\.?(.*)`")
 
 
 class _Named(msgspec.Struct):
@@ -123,7 +122,7 @@ def decode(raw: RawRequest) -> Request:
     try:
         chat = msgspec.convert(body, _Chat)
     except msgspec.ValidationError as error:
-        raise _bad_field(error) from None
+        raise bad_field(error) from None
     _check_spelling(body)
     options = chat.stream_options
     limits = [limit for limit in (chat.max_completion_tokens, chat.max_tokens) if limit is not None]
@@ -146,33 +145,25 @@ def decode(raw: RawRequest) -> Request:
     )
 
 
-def _bad_field(error: msgspec.ValidationError) -> BadRequest:
-    found = _FAULT.fullmatch(str(error))
-    what, where = found.groups() if found else (str(error), "")
-    if missing := re.fullmatch("Object missing required field `(.*)`", what):
-        where = f"{where}.{missing[1]}" if where else missing[1]
-    return BadRequest(f"{where}: {what[0].lower()}{what[1:]}.", code="invalid_value", param=where)
-
-
 def _check_spelling(body: dict[str, Any]) -> None:
     """Refuse keys that differ from one the lens reads only in case: providers written in Go read both as the same."""
-    _check_keys(body, _TOP)
+    check_keys(body, _TOP)
     for number, message in enumerate(body["messages"]):
-        _check_keys(message, _OF_MESSAGE)
+        check_keys(message, _OF_MESSAGE)
         _check_role(message["role"], f"messages[{number}].role")
         if type(message.get("content")) is list:
             for part in message["content"]:
-                _check_keys(part, _OF_PART)
+                check_keys(part, _OF_PART)
     for number, tool in enumerate(body.get("tools") or ()):
-        _check_keys(tool, _OF_TOOL)
+        check_keys(tool, _OF_TOOL)
         named = (tool, tool.get("function") or {}, tool.get("custom") or {})
         if len({each["name"] for each in named if each.get("name")}) > 1:
             message = "A tool has one name: providers differ in which of several they take."
             raise BadRequest(message, code="ambiguous_tool", param=f"tools[{number}]")
         for kind in openai_json.ARGUMENTS:
-            _check_keys(tool.get(kind) or {}, _OF_NAMED)
+            check_keys(tool.get(kind) or {}, _OF_NAMED)
     for function in body.get("functions") or ():
-        _check_keys(function, _OF_NAMED)
+        check_keys(function, _OF_NAMED)
 
 
 def _check_role(role: str, param: str) -> None:
@@ -180,15 +171,6 @@ def _check_role(role: str, param: str) -> None:
     plain = role.strip().casefold()
     if plain in _ROLES and role != plain:
         raise BadRequest(f"The role {role!r} must be written {plain!r}.", code="invalid_value", param=param)
-
-
-def _check_keys(fields: dict[str, Any], known: frozenset[str]) -> None:
-    if fields.keys() <= known:
-        return
-    for key in fields.keys() - known:
-        if key.casefold() in known:
-            message = f"The key {key!r} must be written {key.casefold()!r}: parsers differ in what they make of it."
-            raise BadRequest(message, code="ambiguous_key", param=key)
 
 
 def _message(said: _Message) -> Message:

@@ -28,6 +28,10 @@ class ChatWriter:
         """Return the delta's own bytes, or what it says now that it was changed."""
         return delta.frame or encode(delta, self._request)
 
+    def end(self) -> bytes:
+        """Return nothing: the end marker is an event like others."""
+        return b""
+
     def compose(self, reply: Reply, usage: Usage) -> list[Delta | End]:
         """Return a whole reply that Handrail makes itself."""
         return compose(reply, self._request, reply_id=self._reply_id, at_ms=self._at_ms, usage=usage)

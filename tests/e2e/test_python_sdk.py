@@ -179,6 +179,30 @@ def test_the_streaming_reply_can_be_read_by_lines(client: openai.OpenAI) -> None
     assert (True, "data: [DONE]") == (all(line.startswith("data: ") for line in lines), lines[-1])
 
 
+RESPONSE: dict[str, Any] = {
+    "model": "plain",
+    "input": "Where is order A1001?",
+    "tools": [{"type": "function", **LOOK_UP["function"]}],
+}
+
+
+def test_a_response_is_said_as_a_chat_completion(client: openai.OpenAI) -> None:
+    """Where the provider has no Responses API: a call and its result go round, streamed and not."""
+    first: Any = client.responses.create(**RESPONSE)
+    with client.responses.stream(**RESPONSE) as stream:
+        kinds = {event.type for event in stream}
+        streamed: Any = stream.get_final_response()
+    (call,) = [item for item in first.output if item.type == "function_call"]
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": '{"status": "shipped"}'}
+    asked = [{"role": "user", "content": RESPONSE["input"]}, *first.output, result]
+    second: Any = client.responses.create(**{**RESPONSE, "input": asked})
+
+    assert ("lookup_order", {"order_id": "A1001"}) == (call.name, json.loads(call.arguments))
+    assert [(call.name, call.arguments)] == [(one.name, one.arguments) for one in streamed.output]
+    assert {"response.function_call_arguments.delta", "response.completed"} <= kinds
+    assert ("completed", True) == (second.status, bool(second.output_text))
+
+
 def test_models_are_listed(client: openai.OpenAI) -> None:
     """`models.list` names the configured aliases, `models.retrieve` gives each, and no other."""
     names = [model.id for model in client.models.list()]

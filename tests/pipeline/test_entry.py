@@ -286,3 +286,55 @@ async def test_a_large_body_is_read_in_a_turn_of_its_own(size: int, turns: int) 
     await walked.call({**ASK, "messages": [{"role": "user", "content": "x" * size}]})
 
     assert [0] * turns == went
+
+
+NATIVE = compiled(CONFIG.replace('invalid/v1"', 'invalid/v1", options: {responses: true}'))
+RESPONSES = "/v1/responses"
+
+
+def responded(reply_id: str) -> Script:
+    """Return a response by this name."""
+    tree = {"id": reply_id, "status": "completed", "model": "large", "output": []}
+    return Script(chunks=(msgspec.json.encode(tree),))
+
+
+async def went_on(previous: str, **more: str) -> list[tuple[int, str, str, int]]:
+    """Make a call and one that goes on from a reply; return of each its status, conversation, how that was found, and
+    its turn."""
+    walked = Walked(responded("resp_1"), responded("resp_2"), snapshot=NATIVE)
+    await walked.call({"model": "large", "input": "Hi", "user": "ann"}, path=RESPONSES)
+    await walked.call({"model": "large", "input": "And?", "previous_response_id": previous, **more}, path=RESPONSES)
+    return [(one.status, one.session.id, one.session.link, one.session.turn) for one in walked.seen]
+
+
+async def test_a_call_goes_on_from_the_reply_that_it_names() -> None:
+    """Its history is the provider's; its conversation is known all the same."""
+    first, second = await went_on("resp_1", user="ann")
+
+    assert [(200, "new", 1), (200, "previous", 2)] == [(one[0], *one[2:]) for one in (first, second)]
+    assert first[1] == second[1]
+
+
+@pytest.mark.parametrize(
+    ("previous", "more"),
+    [
+        pytest.param("resp_9", {"user": "ann"}, id="a reply that nobody got"),
+        pytest.param("resp_1", {"user": "bob"}, id="one that another user got"),
+    ],
+)
+async def test_a_reply_of_another_s_is_not_gone_on_from(previous: str, more: dict[str, str]) -> None:
+    """The provider knows one caller only, and would show anybody's history to whoever names it."""
+    _, second = await went_on(previous, **more)
+
+    assert 400 == second[0]
+
+
+async def test_a_name_is_stronger_than_a_reply() -> None:
+    """But whose reply it is has to be known in any case."""
+    walked = Walked(responded("resp_1"), responded("resp_2"), snapshot=NATIVE)
+    await walked.call({"model": "large", "input": "Hi"}, path=RESPONSES)
+    body = {"model": "large", "input": "And?", "previous_response_id": "resp_1", "metadata": {"session_id": "mine"}}
+
+    await walked.call(body, path=RESPONSES)
+
+    assert ["new", "metadata"] == [one.session.link for one in walked.seen]

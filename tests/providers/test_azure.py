@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.providers import azure
 from proxy.terms import End, ProviderSettings, Secret, Target
@@ -44,6 +45,15 @@ def test_where_a_deployment_is(base: str, options: dict[str, object], url: str) 
     call = provider(base, **options).encode(request(), TARGET)
 
     assert (url, "deployed") == (call.url, json.loads(call.body)["model"])
+
+
+def test_responses_are_asked_of_the_resource() -> None:
+    """Deployments are older than they are: the body names the model."""
+    asked = replace(request(stream=False), dialect="responses")
+
+    assert [f"{BASE}/openai/v1/responses", f"{BASE}/openai/responses?api-version=2025-04-01-preview"] == [
+        one.encode(asked, TARGET).url for one in (provider(), provider(api_version="2025-04-01-preview"))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,7 @@ from msgspec.structs import replace
 
 from proxy.providers import openai
 from proxy.terms import ProviderSettings, Secret, Target
-from tests.streams import (
-    PROVIDER,
-    request,
-)
+from tests.streams import PROVIDER, decoded, request
 
 TARGET = Target(alias="m", provider="primary", model="m")
 
@@ -84,3 +81,30 @@ def test_a_changed_body_is_written_anew() -> None:
     changed = replace(request(stream=False), raw=b"", body={"model": "m", "x": 1})
 
     assert b'{"model":"m","x":1}' == PROVIDER.encode(changed, TARGET).body
+
+
+@pytest.mark.parametrize(
+    ("base", "options", "expected"),
+    [
+        pytest.param("https://api.openai.com/v1", None, True, id="OpenAI"),
+        pytest.param("https://api.example.invalid/v1", None, False, id="another"),
+        pytest.param("https://api.example.invalid/v1", openai.Options(responses=True), True, id="that does"),
+        pytest.param("https://api.openai.com/v1", openai.Options(responses=False), False, id="as configured"),
+    ],
+)
+def test_who_serves_the_responses_api(base: str, options: openai.Options | None, expected: bool) -> None:
+    """OpenAI itself, and whoever is said to: elsewhere it is said as chat completions."""
+    provider = openai.create(ProviderSettings(name="primary", base_url=base, options=options))
+
+    assert expected == ("responses" in provider.dialects)
+    assert "chat" in provider.dialects
+
+
+def test_a_response_is_asked_for_where_it_is() -> None:
+    """And read as one."""
+    provider = openai.create(ProviderSettings(name="primary", base_url="https://api.openai.com/v1"))
+    asked = replace(request(stream=False), dialect="responses")
+
+    assert "https://api.openai.com/v1/responses" == provider.encode(asked, TARGET).url
+    (delta,), _ = decoded(b'{"id":"resp_1","output":[]}', provider.decoder(asked, {}, 0))
+    assert "resp_1" == delta.reply_id

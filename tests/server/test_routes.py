@@ -11,6 +11,8 @@ from proxy.server import routes
     ("path", "names"),
     [
         pytest.param("/v1/chat/completions", ["chat.completions"], id="chat"),
+        pytest.param("/v1/responses", ["responses"], id="responses"),
+        pytest.param("/v1/responses/resp_1", [], id="one response"),
         pytest.param("/v1/models", ["models.list"], id="models"),
         pytest.param("/v1/models/gpt-5", ["models.retrieve"], id="one model"),
         pytest.param("/v1/models/vendor/gpt:free", ["models.retrieve"], id="a model with a vendor"),
@@ -41,11 +43,11 @@ def test_coverage_has_a_row_per_endpoint_and_kind_of_reply() -> None:
     assert rows == {(endpoint.name, stream) for endpoint in routes.ENDPOINTS for stream in endpoint.streams}
 
 
-def test_coverage_claims_inspection_for_chat_only() -> None:
+def test_coverage_claims_inspection_where_there_is_some() -> None:
     """What is said to be inspected is what guards and policy see, in both kinds of reply and both directions."""
     inspected = [row for row in routes.coverage() if "inspected" in row.values()]
 
-    assert [("chat.completions", False), ("chat.completions", True)] == [
+    assert [(name, stream) for name in ("chat.completions", "responses") for stream in (False, True)] == [
         (r["endpoint"], r["stream"]) for r in inspected
     ]
     assert {("inspected", "inspected", "inspected")} == {
