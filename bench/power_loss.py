@@ -39,7 +39,6 @@ from bench.chaos.provider import Charge, FakeProvider
 
 SECTOR = 512
 AGENTS = 8
-PORTS = (8751, 8752, 8753)
 HEAD = struct.Struct("<B3xIIQQ")
 PROCESS = CONFIG + "state: {durability: process}\naudit: {required: false}\n"
 SOURCE = Path(__file__).with_suffix(".c")
@@ -143,7 +142,7 @@ def entries(folder: Path) -> Iterator[str]:
 
 async def serve(folder: Path, provider: FakeProvider, config: str, calls: int) -> tuple[int, int]:
     """Serve calls; return from when until when, in nanoseconds of the clock."""
-    server = Server(folder, provider.url, config, ports=PORTS)
+    server = Server(folder, provider.url, config)
     await server.start()
     began, numbers = time.time_ns(), iter(range(calls))
 

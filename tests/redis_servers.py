@@ -6,7 +6,6 @@ import atexit
 import functools
 import importlib.util
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import redis
 
 from tests import debian
+from tests.ports import free_ports
 
 _START_S = 10.0
 
@@ -39,16 +39,6 @@ def whichever() -> str:
     return found
 
 
-def _free_port() -> int:
-    """Return one to which 10,000 can be added: there a Cluster's nodes speak to each other."""
-    while True:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port: int = free.getsockname()[1]
-        if port < 55_000:
-            return port
-
-
 class RedisServer:
     """One server, its data in a folder; `with` starts it and ends it."""
 
@@ -58,7 +48,7 @@ class RedisServer:
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}"
 
     def __enter__(self) -> RedisServer:

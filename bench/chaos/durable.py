@@ -18,6 +18,8 @@ from pathlib import Path
 
 import msgspec
 
+from tests.ports import free_ports
+
 PAGE = 4096
 SYNCS = 200
 READY_S = 60.0
@@ -47,9 +49,9 @@ _HEAD = (
 class Server:
     """A `handrail serve` of one folder, on ports that are free."""
 
-    def __init__(self, folder: Path, provider: str, config: str = REQUIRED, *, ports: Sequence[int]) -> None:
+    def __init__(self, folder: Path, provider: str, config: str = REQUIRED) -> None:
         self.folder = folder
-        self.port, self.health, self._admin = ports
+        self.port, self.health, self._admin = free_ports(3)
         self._path = folder / "handrail.yaml"
         self._log = folder.with_name(f"{folder.name}.log")
         """Not in the folder: that may be full."""

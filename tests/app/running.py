@@ -11,7 +11,7 @@ import aiohttp
 
 from proxy import app
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 CONFIG = """
 listen: 127.0.0.1:0

@@ -31,7 +31,7 @@ def body(user: str, script: Script | None = None, **more: Any) -> bytes:
 
 def call(provider: FakeProvider, request: bytes) -> tuple[int, str, bytes]:
     """Send a request; return status, content type and all that came, raising what a client raises."""
-    connection = http.client.HTTPConnection("127.0.0.1", provider.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", provider.port, timeout=60)
     try:
         connection.request("POST", "/v1/chat/completions", request)
         response = connection.getresponse()
@@ -109,10 +109,11 @@ def test_a_reply_that_does_not_end_is_charged_whole(provider: FakeProvider, end:
     """The bill was written before; it also knows how much was said."""
     script = Script(texts=("a", "b", "c", "d"), tokens=(10, 40), end=end, after=4)
     request = body(f"ends by {end}", script, stream=True)
-    with socket.create_connection(("127.0.0.1", provider.port), timeout=1) as raw:
+    with socket.create_connection(("127.0.0.1", provider.port), timeout=60) as raw:
         raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (len(request), request))
         response = http.client.HTTPResponse(raw)
         response.begin()
+        raw.settimeout(1 if end == "stall" else 60)
         with pytest.raises(error):
             response.read()
     charge, ending = billed(provider, f"ends by {end}")
@@ -124,7 +125,7 @@ def test_a_reply_that_does_not_end_is_charged_whole(provider: FakeProvider, end:
 def test_who_leaves_is_noted(provider: FakeProvider) -> None:
     """A caller that is gone in the middle is charged, and the bill says how far it got."""
     request = body("leaves", Script(gap_ms=20, tokens=(1, 30)), stream=True)
-    with socket.create_connection(("127.0.0.1", provider.port), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", provider.port), timeout=60) as raw:
         raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (len(request), request))
         raw.recv(1)
     charge, ending = billed(provider, "leaves")

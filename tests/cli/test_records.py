@@ -33,7 +33,7 @@ from proxy.terms import (
     Verdict,
 )
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 LARGE = Target(alias="large", provider="openai", model="gpt-5")
 SMALL = Target(alias="small", provider="openai", model="gpt-5-nano")
 DECISION = Decision(

@@ -24,8 +24,8 @@ from proxy.stores.sqlite import Reader
 from proxy.terms import Exchange, State, Totals
 
 HANDRAIL = Path(sys.executable).with_name("handrail")
-WAIT_S = 20.0
-"""Longer than anything here takes: what turns a hang into a failure."""
+WAIT_S = 60.0
+"""Longer than anything here takes on a busy machine: what turns a hang into a failure."""
 
 LISTENERS = "listen: 127.0.0.1:0\nhealth_listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\n"
 """Ports that are free: what was given is read from the announcement."""
@@ -97,6 +97,11 @@ class Served(msgspec.Struct, kw_only=True):
         """Return the finished records, oldest first."""
         with Reader(str(self.state)) as reader:
             return [exchange for _, exchange in reader.tail(10_000)]
+
+    def flying(self) -> list[Exchange]:
+        """Return the records of calls that are under way."""
+        with Reader(str(self.state)) as reader:
+            return reader.in_flight()
 
     def record(self, decision: str) -> Exchange:
         """Return the finished record that a decision id names; it is written just after the reply has left."""

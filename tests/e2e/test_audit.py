@@ -24,7 +24,7 @@ from proxy.errors import ConfigError
 from proxy.terms import Json
 from tests.journal.written import entries, kinds, look
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 CONFIG = """
 listen: 127.0.0.1:0
 health_listen: 127.0.0.1:0

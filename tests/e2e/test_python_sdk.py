@@ -318,10 +318,10 @@ def test_what_no_retry_can_cure_is_asked_once(kind: str, client: openai.OpenAI, 
 def test_a_retry_with_a_key_is_not_billed_again(streamed: bool, client: openai.OpenAI, world: World) -> None:
     """A call that ran into the SDK's time-out and comes again with its key gets the answer that was drained."""
     billed = len(world.provider.bill)
-    slow = {**HELLO, "stream": streamed, "metadata": simulate(text="a b c", delay_ms=400)}
+    slow = {**HELLO, "stream": streamed, "metadata": simulate(text="a b c", delay_ms=1_200)}
     named = {**slow, "extra_headers": {"idempotency-key": uuid.uuid4().hex}}
 
-    reply = create(client.with_options(max_retries=8, timeout=0.2), named)
+    reply = create(client.with_options(max_retries=8, timeout=0.8), named)
 
     assert "a b c" == (text_of(reply) if streamed else reply.choices[0].message.content)
     assert 1 == len(world.provider.bill) - billed
@@ -330,10 +330,10 @@ def test_a_retry_with_a_key_is_not_billed_again(streamed: bool, client: openai.O
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
 def test_a_client_that_gives_up_is_billed(streamed: bool, client: openai.OpenAI, world: World, trace: Trace) -> None:
     """A call that ran into the SDK's time-out is read to its end, so that its record has the provider's own usage."""
-    slow = {**HELLO, "stream": streamed, "metadata": simulate(text="a b c", delay_ms=300), **trace.headers}
+    slow = {**HELLO, "stream": streamed, "metadata": simulate(text="a b c", delay_ms=1_500), **trace.headers}
 
     with pytest.raises(openai.APITimeoutError):
-        create(client.with_options(max_retries=0, timeout=0.1), slow)
+        create(client.with_options(max_retries=0, timeout=0.8), slow)
 
     [exchange] = trace.records(1)
     assert (State.CLIENT_GONE, UsageSource.PROVIDER) == (exchange.state, exchange.attempts[0].usage.source)

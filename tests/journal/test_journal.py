@@ -18,7 +18,7 @@ from proxy.journal.journal import BATCH, Journal, Pace
 from proxy.journal.log import Log
 from tests.journal.written import AT_MS, entries, kinds, look, said, settings
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 [A, B, C] = said("a", "b", "c")
 
 

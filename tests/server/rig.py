@@ -15,7 +15,7 @@ from proxy.server.data import DataPlane, Part
 from proxy.snapshot import Limits
 from proxy.terms import Delta, End, Fault, Head, OnDisconnect, RawRequest
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 """Longer than anything here takes; a test that needs it all has hung."""
 STREAM = Head(status=200, headers={"content-type": "text/event-stream"})
 WHOLE = Head(status=200, headers={"content-type": "application/json"})

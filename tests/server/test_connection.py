@@ -61,7 +61,7 @@ async def test_a_head_that_drips_is_given_up() -> None:
 
 async def test_a_second_head_that_does_not_end_is_given_up() -> None:
     """The deadline holds for every request of a connection, not only for the first."""
-    async with serving(Hall(STREAM, DONE), header_s=0.1) as rig:
+    async with serving(Hall(STREAM, DONE), header_s=0.4) as rig:
         reader, writer = await connect(rig.address)
         writer.write(chat())
         await reader.readuntil(b"0\r\n\r\n")
@@ -74,11 +74,11 @@ async def test_a_second_head_that_does_not_end_is_given_up() -> None:
 
 async def test_a_connection_between_calls_may_wait_longer() -> None:
     """Between calls the deadline for heads does not run, so that clients with pools close first."""
-    async with serving(Hall(STREAM, event("a"), DONE), header_s=0.1) as rig:
+    async with serving(Hall(STREAM, event("a"), DONE), header_s=0.4) as rig:
         reader, writer = await connect(rig.address)
         writer.write(chat())
         await reader.readuntil(b"0\r\n\r\n")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
         writer.write(chat())
         reply = await reader.readuntil(b"0\r\n\r\n")
         writer.close()

@@ -200,17 +200,20 @@ async def test_a_reply_that_arrived_whole_need_not_be_read() -> None:
 async def test_what_is_said_unasked_is_never_the_next_reply() -> None:
     """A second reply that arrives while the connection is idle closes it; the next call gets its own answer."""
     answers = iter([b"first", b"second"])
+    done, closed = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(whole(next(answers)))
-        await asyncio.sleep(0.02)
+        await done.wait()
         await peer.send(whole(b"unasked"))
         await peer.gone()
+        closed.set()
 
     async with provider(script) as here, open_upstream(UpstreamSettings()) as upstream:
         first = await outcome_at(upstream, here.url)
-        await asyncio.sleep(0.1)
+        done.set()
+        await closed.wait()
         second = await outcome_at(upstream, here.url)
 
     assert (b"first", b"second", 2) == (first.body, second.body, len(here.peers))

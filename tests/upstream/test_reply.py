@@ -27,6 +27,7 @@ from tests.upstream.scripted import (
 PING = chunk(b": ping\n\n")
 EVENT = chunk(b"data: 1\n\n")
 SHORT = UpstreamSettings(first_byte_ms=60, idle_ms=60)
+SILENT = UpstreamSettings(first_byte_ms=PATIENCE_S * 2_000, idle_ms=60)
 
 
 def dripping(data: bytes, every_s: float) -> Callable[[Peer], Awaitable[None]]:
@@ -62,7 +63,7 @@ async def test_a_head_that_does_not_come_ends_the_wait(first: bytes, then: Calla
 async def test_a_stall_between_chunks_ends_the_wait() -> None:
     """A provider that stops in mid-answer is given up after the idle deadline; what it had said is passed on."""
     async with provider(saying_then(STREAMED + EVENT, Peer.gone)) as here:
-        seen = await outcome_of(here.url, SHORT)
+        seen = await outcome_of(here.url, SILENT)
 
     assert (200, b"data: 1\n\n") == (seen.status, seen.body)
     assert ("idle_timeout", 504, False) == (seen.code, seen.error_status, seen.retryable)
@@ -70,9 +71,8 @@ async def test_a_stall_between_chunks_ends_the_wait() -> None:
 
 async def test_a_stall_is_noticed_although_the_head_had_more_time() -> None:
     """The idle deadline is its own, also where the first byte may take far longer."""
-    settings = UpstreamSettings(first_byte_ms=PATIENCE_S * 2_000, idle_ms=60)
     async with provider(saying_then(STREAMED, Peer.gone)) as here:
-        seen = await outcome_of(here.url, settings)
+        seen = await outcome_of(here.url, SILENT)
 
     assert "idle_timeout" == seen.code
 
@@ -81,15 +81,15 @@ async def test_comments_count_as_life() -> None:
     """A stream that says nothing but SSE comments for longer than the idle deadline is alive."""
 
     async def pings(peer: Peer) -> None:
-        for _ in range(10):
+        for _ in range(40):
             await peer.send(PING)
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.02)
         await peer.send(EVENT + b"0\r\n\r\n")
 
     async with provider(saying_then(STREAMED, pings)) as here:
-        seen = await outcome_of(here.url, UpstreamSettings(idle_ms=150))
+        seen = await outcome_of(here.url, UpstreamSettings(idle_ms=700))
 
-    assert ("", b": ping\n\n" * 10 + b"data: 1\n\n") == (seen.code, seen.body)
+    assert ("", b": ping\n\n" * 40 + b"data: 1\n\n") == (seen.code, seen.body)
 
 
 async def test_a_slow_client_is_not_a_stall() -> None:
@@ -105,12 +105,12 @@ async def test_a_slow_client_is_not_a_stall() -> None:
     body = b""
     async with (
         provider(script) as here,
-        open_upstream(UpstreamSettings(idle_ms=60)) as upstream,
+        open_upstream(UpstreamSettings(idle_ms=500)) as upstream,
         upstream.send(call_to(here.url)) as reply,
     ):
         async for data in reply.chunks():
             body += data
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0 if resumed.is_set() else 0.6)
             resumed.set()
 
     assert b"data: 1\n\n" * 2 == body

@@ -46,7 +46,6 @@ BATCH = 500
 UNCOPIED = 10
 """Newest batches that stand in SQLite's log alone."""
 STARTS = 5
-PORTS = (8744, 8745, 8746)
 NOWHERE = "http://127.0.0.1:9/v1"
 KEPT = ("handrail.yaml", "policy.yaml")
 
@@ -110,7 +109,7 @@ def imported_s() -> float:
 
 async def started_s(folder: Path) -> float:
     """Start on what was left; return after how many seconds it was ready."""
-    server = Server(folder, NOWHERE, REQUIRED, ports=PORTS)
+    server = Server(folder, NOWHERE, REQUIRED)
     took = await server.start()
     await server.end()
     return took

@@ -48,7 +48,6 @@ ROUND = 5
 AGENTS = 6
 PAUSE_S = 0.05
 """Between two calls of an agent."""
-PORTS = (8747, 8748, 8749)
 PIECE = 1 << 16
 KILLED = 0.25
 """Share of the times in which the process is killed while the disk is full."""
@@ -114,7 +113,7 @@ async def until(status: int, server: Server) -> float:
 
 async def fillings(disk: Path, provider: FakeProvider, times: int, dice: random.Random) -> dict[str, Figure]:
     """Fill the disk so many times; return what was seen."""
-    server = Server(disk, provider.url, REQUIRED, ports=PORTS)
+    server = Server(disk, provider.url, REQUIRED)
     try:
         await server.start()
         return await _fillings(disk, server, provider, times, dice)

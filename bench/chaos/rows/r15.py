@@ -36,8 +36,8 @@ RATE = 90.0
 PAUSE_S = 1 / RATE
 WARM = 60
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own in there
-SETUPS = (("all", REQUIRED, (8741, 8742, 8743)), ("plain", BARE, (8744, 8745, 8746)))
-"""Two Handrails: their names, configs and ports."""
+SETUPS = (("all", REQUIRED), ("plain", BARE))
+"""Two Handrails: their names and configs."""
 
 
 async def calls(ports: Sequence[int], count: int, dice: random.Random) -> tuple[list[list[float]], int]:
@@ -67,9 +67,9 @@ async def overhead(folder: Path, count: int, dice: random.Random) -> dict[str, F
     async with AsyncExitStack() as stack:
         provider = stack.enter_context(FakeProvider(folder))
         servers = []
-        for name, config, ports in SETUPS:
+        for name, config in SETUPS:
             (folder / name).mkdir()
-            servers.append(Server(folder / name, provider.url, config, ports=ports))
+            servers.append(Server(folder / name, provider.url, config))
             await servers[-1].start()
             stack.push_async_callback(servers[-1].end)
         ways = [*(server.port for server in servers), provider.port]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from proxy.ports import Shelf
 from proxy.stores import postgres
 from proxy.terms import Row, Secret, State, Table
 from tests.contracts.tiers import warm
+from tests.ports import free_ports
 from tests.postgres_servers import PASSWORD, shared_server
 from tests.stores.samples import AT_MS, attempt, exchange
 
@@ -99,9 +99,8 @@ def wrong_password(url: str) -> postgres.Settings:
 
 
 def wrong_port(url: str) -> postgres.Settings:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return postgres.Settings(url=f"postgresql://127.0.0.1:{free.getsockname()[1]}", password=Secret("canary"))
+    (port,) = free_ports(1)
+    return postgres.Settings(url=f"postgresql://127.0.0.1:{port}", password=Secret("canary"))
 
 
 @pytest.mark.parametrize(

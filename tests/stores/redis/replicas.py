@@ -1,7 +1,8 @@
 """Owns replicas for tests: each with books of its own, on one ledger. As a program it is one that races others.
 
 Usage: python -m tests.stores.redis.replicas URL FOLDER CAP. Prints a line when it is ready, begins when it gets one,
-and ends when the limit has no room or its input is closed. Then prints what it was granted and still holds or has used,
+and ends when the limit has no room or its input is closed. Prints a line when a call was granted first, and one when
+first while the ledger was away. At last prints what it was granted and still holds or has used,
 in nano-dollars, and how many calls were granted while the ledger was away.
 """
 
@@ -25,7 +26,7 @@ from tests.stores.samples import AT_MS, DAY, limit, reservation, settlement
 AMOUNT = 8
 PATIENCE = 20
 """Refusals in a row after which the limit has no room."""
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 @asynccontextmanager
@@ -69,8 +70,13 @@ async def race(url: str, folder: Path, cap: int) -> tuple[int, int]:
                 refused += isinstance(error, BudgetExceeded)
                 await asyncio.sleep(0.005)
                 continue
+            if not granted:
+                print(flush=True)  # noqa: T201 - whoever started this may wait for it
             granted, refused = granted + AMOUNT, 0
-            alone += bool(budgets.trouble)
+            if budgets.trouble:
+                alone += 1
+                if alone == 1:
+                    print(flush=True)  # noqa: T201 - for this too
             if number % 2:
                 granted -= AMOUNT // 2
                 budgets.settle(settlement(name, AMOUNT // 2), AT_MS)

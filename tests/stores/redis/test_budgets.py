@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from msgspec.structs import replace
@@ -81,10 +83,34 @@ async def test_ledgers_are_apart(own_server: RedisServer, tmp_path: Path) -> Non
         assert await granted(second, "ex_2", 100)
 
 
+class Race(NamedTuple):
+    """Processes that race for a limit."""
+
+    processes: list[Process]
+    results: list[tuple[int, int]]
+    """What each was granted, and how many calls alone."""
+
+    async def all_say_so(self) -> None:
+        """Wait for a line of each."""
+        for process in self.processes:
+            assert process.stdout
+            await process.stdout.readline()
+
+    async def end(self, *, when_full: bool) -> None:
+        """End all, or wait until the limit has no room for any of them; fill in the results."""
+        for process in self.processes:
+            assert process.stdin
+            assert process.stdout
+            if not when_full:
+                process.stdin.close()
+            told = (await process.stdout.read()).split()
+            await process.wait()
+            self.results.append((int(told[-2]), int(told[-1])))
+
+
 @asynccontextmanager
-async def racing(url: str, folder: Path, cap: int, count: int) -> AsyncIterator[list[tuple[int, int]]]:
-    """Have processes race for a limit; after the body fill in what each was granted, and how many calls alone."""
-    results: list[tuple[int, int]] = []
+async def racing(url: str, folder: Path, cap: int, count: int) -> AsyncIterator[Race]:
+    """Have processes race for a limit."""
     program = [sys.executable, "-m", "tests.stores.redis.replicas", url]
     processes = [
         await asyncio.create_subprocess_exec(
@@ -92,29 +118,24 @@ async def racing(url: str, folder: Path, cap: int, count: int) -> AsyncIterator[
         )
         for n in range(count)
     ]
-    for process in processes:
-        assert process.stdout
-        await process.stdout.readline()
+    race = Race(processes, [])
+    await race.all_say_so()
     for process in processes:
         assert process.stdin
         process.stdin.write(b"begin\n")
-    yield results
-    for process in processes:
-        told, _ = await process.communicate(b"")
-        granted, alone = map(int, told.split())
-        results.append((granted, alone))
+    yield race
 
 
 @pytest.mark.parametrize("processes", [2, 4])
 async def test_processes_race_for_one_limit(own_server: RedisServer, tmp_path: Path, processes: int) -> None:
     """All of it is granted but what fits no call, and not one nano-dollar more."""
     cap = 300 * AMOUNT + 3
-    async with racing(own_server.url, tmp_path, cap, processes) as runs:
-        await asyncio.sleep(0.5)
+    async with racing(own_server.url, tmp_path, cap, processes) as race:
+        await race.end(when_full=True)
     async with replica(own_server.url, tmp_path / "after", on_outage="closed") as after:
         (total,) = await after.totals([DAY])
 
-    spent = sum(granted for granted, _ in runs)
+    spent = sum(granted for granted, _ in race.results)
     assert spent == total.nanousd + total.reserved_nanousd
     assert cap - processes * AMOUNT < spent <= cap
 
@@ -122,17 +143,18 @@ async def test_processes_race_for_one_limit(own_server: RedisServer, tmp_path: P
 async def test_processes_race_while_the_server_dies(own_server: RedisServer, tmp_path: Path) -> None:
     """A server that is killed and comes back with nothing costs no limit: what was granted meanwhile was set aside."""
     cap = 50_000 * AMOUNT
-    async with racing(own_server.url, tmp_path, cap, 2) as runs:
-        await asyncio.sleep(0.2)
+    async with racing(own_server.url, tmp_path, cap, 2) as race:
+        await race.all_say_so()
         own_server.kill()
-        await asyncio.sleep(0.3)
+        await race.all_say_so()
         await asyncio.to_thread(own_server.start)
         await asyncio.sleep(0.3)
+        await race.end(when_full=False)
     async with replica(own_server.url, tmp_path / "after", on_outage="closed") as after:
         (total,) = await after.totals([DAY])
 
-    assert sum(granted for granted, _ in runs) == total.nanousd + total.reserved_nanousd <= cap
-    assert all(alone for _, alone in runs)
+    assert sum(granted for granted, _ in race.results) == total.nanousd + total.reserved_nanousd <= cap
+    assert all(alone for _, alone in race.results)
 
 
 # --- outages --------------------------------------------------------------------------------------------------------

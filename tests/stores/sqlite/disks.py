@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from proxy.stores.sqlite.syncer import Syncer
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 class SlowDisk:
