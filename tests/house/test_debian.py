@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from tests.conftest import pytest_collection_modifyitems
 from tests.debian import PACKAGES, main, nothing_starts, program
-from tests.house.tree import ROOT
 
 APT_GET = """#!/bin/sh
 echo $DEBIAN_FRONTEND $(/bin/cat {policy}) "$*" >> {log}
@@ -135,25 +133,36 @@ def test_what_the_machine_says_of_servers_stays(tmp_path: Path) -> None:
     assert "theirs" == policy.read_text()
 
 
-PROBE = """
-import pytest
+class Needs:
+    """A test that needs programs."""
 
-@pytest.mark.debian("redis-server")
-def test_needs_it():
-    assert True
+    def __init__(self, name: str, *programs: str) -> None:
+        self.nodeid = name
+        self._programs = programs
+        self.skipped: list[str] = []
 
-def test_needs_nothing():
-    assert True
-"""
+    def iter_markers(self, name: str) -> list[pytest.Mark]:
+        """Return the marks by which it says so."""
+        assert "debian" == name
+        return [pytest.mark.debian(program).mark for program in self._programs]
+
+    def add_marker(self, marker: pytest.MarkDecorator) -> None:
+        """Hear why it is not run."""
+        self.skipped.append(f"{marker.name}: {marker.kwargs['reason']}")
 
 
-def test_tests_that_are_not_run_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("system", "skipped"),
+    [
+        pytest.param("0", ["skip: not run, redis-server is left alone: test_a"], id="SYSTEM=0"),
+        pytest.param("1", [], id="SYSTEM=1"),
+    ],
+)
+def test_tests_that_are_not_run_are_named(monkeypatch: pytest.MonkeyPatch, system: str, skipped: list[str]) -> None:
     """With SYSTEM=0 each test that needs a server of Debian is skipped by its name, and all others run."""
-    (tmp_path / "test_probe.py").write_text(PROBE)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-rs", "--rootdir", str(tmp_path), str(tmp_path)]
-    done = subprocess.run(
-        command, env={**os.environ, "SYSTEM": "0"}, cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    monkeypatch.setenv("SYSTEM", system)
+    items = [Needs("test_a", "redis-server"), Needs("test_b")]
 
-    assert "1 passed, 1 skipped" in done.stdout
-    assert "not run, redis-server is left alone: test_probe.py::test_needs_it" in done.stdout
+    pytest_collection_modifyitems(cast(list[pytest.Item], items))
+
+    assert [skipped, []] == [item.skipped for item in items]
