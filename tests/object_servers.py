@@ -24,7 +24,7 @@ from xml.sax.saxutils import escape
 
 from tests.ports import free_ports
 
-_START_S = 30.0
+_START_S = 60.0
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "handrail", "AWS_SECRET_ACCESS_KEY": "made-up-secret"}
 AZURE_KEYS = {
     "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1",

@@ -19,7 +19,7 @@ import asyncpg
 
 from tests.ports import free_ports
 
-_START_S = 20.0
+_START_S = 60.0
 _NOBODY = 65534
 _INITDB = ("--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
 PASSWORD = "postgres-test-password"

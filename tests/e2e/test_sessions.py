@@ -123,6 +123,14 @@ def erasures(served: Served) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["kind"] == "erased"]
 
 
+def erased(sessions: Command) -> bool:
+    """Erase the customer; return whether nothing is left. While the file is being read the command says: once more."""
+    status, said = sessions("erase", "--customer", NAME, "--by", "dpo", "--yes")
+    last = said.splitlines()[-1]
+    assert (status, last) in ((0, "nothing is left of it"), (1, "not all of it is gone: run this again")), said
+    return status == 0
+
+
 def rows(sessions: Command) -> dict[str, int]:
     """Return how many rows of the customer every tier has."""
     tiers: dict[str, int] = json.loads(sessions("export", "--customer", NAME)[1])["tiers"]
@@ -147,17 +155,16 @@ def test_a_customer_is_known_and_erased_on_every_channel(served: Served, session
     folder = served.state.parent
     before = all_bytes(folder)
 
-    for _ in range(2):
-        status, said = sessions("erase", "--customer", NAME, "--by", "dpo", "--yes")
-        assert (0, "nothing is left of it") == (status, said.splitlines()[-1]), said
+    assert [True, True] == [until(lambda: erased(sessions)) for _ in range(2)]
 
     found = {name for name in names if name.encode() in before}
     assert digests | {call["id"] for call in calls} <= found
     assert set() == {name for name in [*names, CANARY] if name.encode() in all_bytes(folder)}
     assert set() == {name for name in [*digests, NAME, CANARY] if name.encode() in all_bytes(folder / "audit")}
     assert [1, 0] == [sessions("show", "--customer", name)[0] for name in (NAME, "bob@example.org")]
-    assert until(lambda: 2 == len(erasures(served)))
-    assert [("dpo", 2, 0), ("dpo", 0, 0)] == [(e["by"], e["conversations"], len(e["away"])) for e in erasures(served)]
+    assert until(lambda: len(erasures(served)) > 1 and [] == erasures(served)[-1]["away"])
+    first, *_, last = erasures(served)
+    assert [("dpo", 2), ("dpo", 0)] == [(entry["by"], entry["conversations"]) for entry in (first, last)]
     assert 0 == main(["audit", "verify", "--records", "--config", str(folder.parent / "handrail.yaml")])
     call(served, "chat", NAME, "hello again", "one")
     assert until(lambda: 2 == len(served.records()))
