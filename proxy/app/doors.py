@@ -31,7 +31,7 @@ WAYS = {
 async def listen(stack: contextlib.AsyncExitStack, here: Running) -> None:
     """Open the three listeners; the data plane last, so that whoever is let in finds everything there."""
     limits, telemetry = here.house.snapshot.limits, here.telemetry
-    heartbeat = Heartbeat()
+    heartbeat = Heartbeat(late=telemetry.lagged)
     plane = DataPlane(
         lambda raw, client: handle(here.house, raw, client),
         _local(here),

@@ -90,6 +90,10 @@ class Telemetry:
         else:
             self._dropped += 1
 
+    def lagged(self, seconds: float) -> None:
+        """Count how late the main loop was; called by it alone, and never waits."""
+        self._tallies.spread("handrail_loop_lag_seconds", (), seconds * 1000)
+
     def rules(self) -> dict[str, RuleCounts]:
         """Return, by rule id, how often each rule matched, failed, or would have acted in shadow; never waits."""
         if self._lock.acquire(blocking=False):  # else another thread is counting, and this is a moment old

@@ -21,6 +21,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 WHOLE_CALL: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+LATE: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 OUR_PART: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
@@ -74,6 +75,7 @@ METRICS: Final[dict[str, Metric]] = {
         _histogram("policy_seconds", "Time of a call spent in policy.", OUR_PART),
         _histogram("guard_seconds", "Time of a call spent in guards.", OUR_PART),
         _histogram("hold_seconds", "How long finished bytes waited for a decision.", OUR_PART),
+        _histogram("loop_lag_seconds", "How late the main loop comes to what is due.", LATE),
         _gauge("in_flight", "Calls being handled now."),
         _gauge("records_pending", "Records that are not on disk yet."),
         _gauge("tier_rows_pending", "Records that are on disk and not in this tier yet.", "tier"),

@@ -142,6 +142,24 @@ async def test_the_heart_beats_until_it_is_stopped() -> None:
     assert (100.0, 0.0, 100.0) == (before, after, heartbeat.age_s())
 
 
+async def test_how_late_a_beat_comes_is_told() -> None:
+    """Beyond the time between two, and never less than nothing."""
+    times = iter([0.0, 10.0, 10.0 + BEAT_S + 0.3, 20.0, 20.0 + BEAT_S / 2, 30.0])
+    late, told = list[float](), asyncio.Event()
+
+    def tell(seconds: float) -> None:
+        late.append(round(seconds, 6))
+        if len(late) == 2:
+            told.set()
+
+    heartbeat = Heartbeat(now=lambda: next(times), late=tell)
+    heartbeat.start()
+    await told.wait()
+    heartbeat.stop()
+
+    assert [0.3, 0.0] == late
+
+
 def test_an_address_that_is_taken_is_an_error_at_the_start() -> None:
     """The caller hears of it, not the thread."""
     with health() as address, pytest.raises(OSError, match="in use"):

@@ -86,6 +86,18 @@ def test_a_scrape_asks_whoever_knows() -> None:
     assert 1 == len([name for name, _ in seen if name == "handrail_build_info"])
 
 
+def test_how_late_the_loop_is_shows_at_once() -> None:
+    """It waits for no thread: whoever looks while the loop is late wants to see it."""
+    telemetry = Telemetry(TelemetrySettings(), None)
+    for seconds in (0.0005, 0.03, 0.03):
+        telemetry.lagged(seconds)
+
+    shown = page(telemetry)
+    assert [1, 1, 3, 3] == [
+        shown["handrail_loop_lag_seconds_bucket", (bound,)] for bound in ("0.001", "0.02", "0.05", "+Inf")
+    ]
+
+
 def test_nothing_is_asked_of_nobody() -> None:
     """Without callables the gauges say zero."""
     seen = page(Telemetry(TelemetrySettings(), None))
