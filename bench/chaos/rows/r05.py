@@ -94,7 +94,6 @@ TOO_LATE = "beyond its deadline"
 NOTES = (
     f"{AT_ONCE} cells are played at once on a machine that others use as well. One that comes too late there is played "
     "again alone, and that answer counts.",
-    "A body is read whole on the loop: one of 4.7 MB with 400,000 keys takes some 0.8 s of CPU, in which others wait.",
     "SYNs are dropped by a full listen backlog, not by nftables; rows 5, 9, 11-21 and 24 are not cells of this row.",
     "A provider's answer with another status than 2xx is booked as free, also 502 and 504, which a gateway in front of "
     "it may have billed.",
