@@ -192,7 +192,9 @@ class Journal:
         self._rolling = self._log.file_full
         waiters = [waiter for _, waiter in taken if waiter]
         if waiters or self.trouble or self._rolling:
-            self._asked.put(_Round(waiters=waiters, mends=bool(self.trouble), rolls=self._rolling))
+            asked = _Round(waiters=waiters, mends=bool(self.trouble), rolls=self._rolling)
+            # In this tick the record store commits, and a thread that wakes now would only be in its way.
+            self._loop.call_soon(self._asked.put, asked)
         if self._queue and not self._rolling:
             self._hurry()
         return True

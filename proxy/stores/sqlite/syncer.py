@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Self, TypeAlias
 
 from proxy.errors import Overloaded
@@ -30,7 +30,9 @@ class Syncer:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Told] = []
         self._syncing = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-sync")
+        self._asked: SimpleQueue[list[Told] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-sync", daemon=True)
+        self._thread.start()
 
     @classmethod
     async def open(cls, path: str) -> Self:
@@ -48,17 +50,25 @@ class Syncer:
 
     async def close(self) -> None:
         """Wait for the sync that is under way, and end."""
-        await asyncio.to_thread(self._thread.shutdown)
+        self._asked.put(None)
+        await asyncio.to_thread(self._thread.join)
         os.close(self._log)
 
     def _begin(self) -> None:
         going, self._waiting, self._syncing = self._waiting, [], True
-        syncing = self._loop.run_in_executor(self._thread, self._sync, self._log)
-        syncing.add_done_callback(partial(self._ended, going))
+        self._asked.put(going)
 
-    def _ended(self, told: list[Told], syncing: asyncio.Future[None]) -> None:
+    def _run(self) -> None:
+        while (going := self._asked.get()) is not None:
+            error = None
+            try:
+                self._sync(self._log)
+            except OSError as failure:
+                error = failure
+            self._loop.call_soon_threadsafe(self._ended, going, error)
+
+    def _ended(self, told: list[Told], error: OSError | None) -> None:
         self._syncing = False
-        error = syncing.exception()
         if error:
             # What a disk has after a failed sync nobody knows, and a later sync that goes well does not tell.
             self.error = f"the disk has failed ({error}); restart Handrail once it is well"
