@@ -66,6 +66,15 @@ def test_pages_name_tests_that_exist() -> None:
     assert [] == [f"{page}: {path}::{name}" for page, path, name in sorted(named) if name not in names_of_tests(path)]
 
 
+def test_every_threat_names_its_tests() -> None:
+    """Each row of the threat model has a threat, a defence, and tests that turn red without it; a headline has none."""
+    rows = [line.strip("| ").split(" | ") for line in text("SECURITY.md").splitlines() if line.startswith("| ")]
+    threats = [row for row in rows if not row[0].startswith("**")][2:]
+
+    assert len(threats) > 50
+    assert [] == [row[0] for row in threats if len(row) != 3 or not TEST_NAME.search(row[2])]
+
+
 def names_of_tests(path: str) -> set[str]:
     """Name the tests of a file, none if there is no such file."""
     return {test.name for test in functions(parsed(path), "test_")} if (ROOT / path).exists() else set()
