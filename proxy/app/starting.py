@@ -44,6 +44,7 @@ from proxy.app.upkeep import (
     note_recovered,
     read_marked,
     reload_on_change,
+    tell_of_trouble,
 )
 from proxy.pipeline import House
 from proxy.routing import Health as TargetHealth
@@ -97,6 +98,7 @@ async def running(options: Options) -> AsyncIterator[Running]:
             keep_leases(here),
             delete_old(here),
             hear_notices(here),
+            tell_of_trouble(lambda: here.store.trouble, _tell_of_records),
             reload_on_change(here, options, build, seen),
         ]
         work += [shipper.ship() for shipper in here.shippers]
@@ -145,6 +147,7 @@ async def _start(
                     conversations_away=lambda: bool(conversations and conversations.trouble),
                     budget_unheld=lambda: shared.unheld if shared else 0,
                     config_stale=lambda: bool(here.stale),
+                    records_unwritable=lambda: bool(store.trouble),
                     audit_unwritable=lambda: bool(here.audit_log and here.audit_log.trouble),
                     policy_digest=lambda: house.snapshot.policies.digest,
                 )
@@ -240,6 +243,10 @@ async def _conversations(
         redis.open_conversations(settings, store, seal, _tell_of_conversations)
     )
     return shared
+
+
+def _tell_of_records(trouble: str) -> None:
+    log("error" if trouble else "info", "records_unwritable" if trouble else "records_written_again", why=trouble)
 
 
 def _tell_of_issuer(trouble: str) -> None:

@@ -25,6 +25,8 @@ CLEANING_S = 3600.0
 
 
 NOTICES_S = 2.0
+TROUBLE_S = 1.0
+"""How often the store is asked whether it can be written."""
 
 
 AT_START = (
@@ -95,6 +97,16 @@ async def keep_leases(here: Running) -> None:
             note_recovered(here, closed)
             for exchange in closed:
                 here.telemetry.observe(exchange)
+
+
+async def tell_of_trouble(trouble: Callable[[], str], tell: Callable[[str], None]) -> None:
+    """Tell of trouble when it begins, and once more when it is over."""
+    known = ""
+    while True:
+        before, known = known, trouble()
+        if bool(before) != bool(known):
+            tell(known)
+        await asyncio.sleep(TROUBLE_S)
 
 
 async def hear_notices(here: Running) -> None:

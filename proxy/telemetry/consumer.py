@@ -53,6 +53,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
     conversations_away: Callable[[], bool] = bool
     budget_unheld: Callable[[], int] = _zero
     config_stale: Callable[[], bool] = bool
+    records_unwritable: Callable[[], bool] = bool
     audit_unwritable: Callable[[], bool] = bool
     policy_digest: Callable[[], str] = str
 
@@ -142,6 +143,7 @@ class Telemetry:
             "handrail_conversations_away": {(): ask.conversations_away()},
             "handrail_budget_unheld_total": {(): ask.budget_unheld()},
             "handrail_config_stale": {(): ask.config_stale()},
+            "handrail_records_unwritable": {(): ask.records_unwritable()},
             "handrail_audit_unwritable": {(): ask.audit_unwritable()},
             "handrail_policy_info": {(ask.policy_digest(),): 1},
             "handrail_build_info": {self._build: 1},

@@ -83,6 +83,7 @@ METRICS: Final[dict[str, Metric]] = {
         _gauge("conversations_away", "1 while the conversations that replicas share cannot be asked for."),
         _counter("budget_unheld_total", "Calls that went on without their spend limits while the ledger was away."),
         _gauge("config_stale", "1 while the newest configuration was refused and an older one is in force."),
+        _gauge("records_unwritable", "1 while records cannot be written: the disk is full, or fails."),
         _gauge("audit_unwritable", "1 while the audit log cannot be written."),
         _gauge("policy_info", "The policies in force, by the digest of their bundle.", "digest"),
         _gauge("build_info", "What is running.", "version", "python"),

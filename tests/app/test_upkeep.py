@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -304,3 +307,34 @@ async def test_what_needs_a_restart_is_said(folder: Path, capsys: pytest.Capture
         await until(lambda: differs(here, before))
 
     assert '"restart_needed","keys":["state"]' in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def nothing_written() -> Iterator[None]:
+    """Let no file of this process be written, as on a disk that fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_records_that_cannot_be_written_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log says so once, and once more when they can be written again; meanwhile a metric is 1."""
+    said = ""
+
+    async def told(event: str, unwritable: int) -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        page = (await get(f"http://{here.health_listen}/metrics"))[1]
+        return event in said and f"handrail_records_unwritable {unwritable}.0" in page
+
+    async with app.running(await asyncio.to_thread(options, folder)) as here:
+        with nothing_written():
+            refused = await ask(here)
+            begun = await until(lambda: told("records_unwritable", 1))
+        over = await until(lambda: told("records_written_again", 0))
+
+    assert ([True, True], "server_error") == ([begun, over], refused["error"]["type"])
+    assert [1, 1] == [said.count(event) for event in ('"records_unwritable"', '"records_written_again"')]

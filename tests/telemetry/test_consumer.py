@@ -63,6 +63,7 @@ def test_a_scrape_asks_whoever_knows() -> None:
             tier_rows_pending=lambda: {"warm": 3},
             budget_unheld=lambda: 6,
             config_stale=lambda: True,
+            records_unwritable=lambda: True,
             audit_unwritable=lambda: True,
             policy_digest=lambda: "abc",
         ),
@@ -79,10 +80,11 @@ def test_a_scrape_asks_whoever_knows() -> None:
             "conversations_away",
             "budget_unheld_total",
             "config_stale",
+            "records_unwritable",
             "audit_unwritable",
         )
     ]
-    assert [4, 5, 1, 1, 6, 1, 1, 1] == [*(seen[name, ()] for name in asked), seen["handrail_policy_info", ("abc",)]]
+    assert [4, 5, 1, 1, 6, 1, 1, 1, 1] == [*(seen[name, ()] for name in asked), seen["handrail_policy_info", ("abc",)]]
     assert 1 == len([name for name, _ in seen if name == "handrail_build_info"])
 
 
