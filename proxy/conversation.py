@@ -4,7 +4,7 @@ In: headers, metadata and the message history; sessions. Out: names and digests 
 session. Never: a store.
 
 A call without a name goes on with the conversation whose history it brings along. Every reply leaves digests of what
-the next call will show of it, all salted with the principal and agent, so that two callers can never be joined:
+the next call will show of it, all salted with the principal, agent and tenant, so that two callers can never be joined:
 
 - its *end* covers all: every message, the system prompts among them, and whom the request names as its user. Where
   several conversations stand at one end, nothing tells them apart, and nothing need: each goes on once.
@@ -60,7 +60,7 @@ REMEMBERED_TOOLS = 128
 def claimed(raw: RawRequest, request: Request, caller: Caller) -> tuple[str, str]:
     """Return (session id, how it was claimed), or two empty strings when the call names no session.
 
-    The claim is hashed with the principal: a caller can only ever name sessions of its own.
+    The claim is hashed with who makes it: a caller can only ever name sessions of its own.
     """
     name, link = raw.headers.get(HEADER, ""), "header"
     if not name:
@@ -68,14 +68,12 @@ def claimed(raw: RawRequest, request: Request, caller: Caller) -> tuple[str, str
         link = "metadata"
     if not name:
         return "", ""
-    digest = hashlib.blake2b(f"{caller.principal}\0{caller.agent}\0{name}".encode(), digest_size=16)
-    return f"se_{digest.hexdigest()}", link
+    return f"se_{_digest(_salted(caller, name)).hexdigest()}", link
 
 
 def reply_mark(caller: Caller, reply_id: str) -> str:
     """Return the mark that a reply leaves by its provider's name for it; of another caller's it is another."""
-    named = _sized(caller.principal, caller.agent, f"reply {reply_id}")
-    return hashlib.blake2b(named.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return _digest(_salted(caller, f"reply {reply_id}")).hexdigest()
 
 
 def named(request: Request) -> str:
@@ -85,13 +83,13 @@ def named(request: Request) -> str:
 
 def user(request: Request, caller: Caller) -> str:
     """Return the digest of whom a caller names as its user, so that no two callers' users are one; else nothing."""
-    return user_of(named(request), caller.principal)
+    return user_of(named(request), caller)
 
 
-def user_of(name: str, principal: str) -> str:
+def user_of(name: str, caller: Caller) -> str:
     """Return the digest of a user by the name that a principal gives; nothing of nobody."""
-    said = f"{principal}\0{name}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(said, digest_size=16).hexdigest() if name else ""
+    said = _sized(caller.principal, caller.tenant, name).encode("utf-8", "surrogatepass")
+    return _digest(said).hexdigest() if name else ""
 
 
 def customer(name: str, tenant: str, key: bytes) -> str:
@@ -121,7 +119,7 @@ class History:
     def __init__(self, caller: Caller, messages: Sequence[Message], user: str = "", key: str = "") -> None:
         self.user = user
         self._key = key
-        self._salt = _sized(caller.principal, caller.agent, "").encode()
+        self._salt = _salted(caller)
         self._said = _digest(self._salt)
         self._setting = _digest(self._salt)
         self._newest: deque[bytes] = deque(maxlen=NEWEST)
@@ -266,6 +264,12 @@ def _canonical(message: Message) -> bytes:
         # Some agents read the arguments and write them anew, so that the same call comes back with other spaces.
         text += _sized(call.id, call.name, canonical(call.arguments))
     return f"{text}\n".encode()
+
+
+def _salted(caller: Caller, text: str = "") -> bytes:
+    """Return a text as it is this caller's alone. Handrails of several tenants may share a store, and each has its
+    `local`."""
+    return f"{_sized(caller.principal, caller.agent, caller.tenant)}{text}".encode("utf-8", "surrogatepass")
 
 
 def _digest(data: bytes) -> hashlib.blake2b:

@@ -100,4 +100,4 @@ def needles(which: Selection, rows: Iterable[Row]) -> tuple[str, ...]:
 def users(rows: Iterable[Row], name: str) -> frozenset[str]:
     """Return the digests under which budgets know the customer of this name, for each caller that has served it."""
     calls = (_calls(row.body) for row in rows if row.table is Table.EXCHANGES)
-    return frozenset(user_of(name, call.caller.principal) for call in calls if name)
+    return frozenset(user_of(name, call.caller) for call in calls if name)

@@ -15,9 +15,11 @@ from proxy.conversation import (
     History,
     claimed,
     customer,
+    reply_mark,
     results,
     together,
     user,
+    user_of,
 )
 from proxy.terms import Booked, Caller, Issued, Level, Message, RawRequest, Reply, Request, Session, Stand, ToolCall
 
@@ -98,11 +100,18 @@ def test_a_customer_is_the_same_on_every_channel(name: str, tenant: str, key: by
 
 
 def test_a_claim_is_the_callers_own() -> None:
-    """Two principals that name the same session do not share it."""
-    mine, _ = claimed(raw(x_handrail_session="s"), request(), CALLER)
-    yours, _ = claimed(raw(x_handrail_session="s"), request(), OTHER)
+    """Two principals that name the same session do not share it, nor do two agents or tenants of one store."""
+    callers = (CALLER, OTHER, replace(CALLER, agent="b"), replace(CALLER, tenant="t"))
 
-    assert mine != yours
+    assert 4 == len({claimed(raw(x_handrail_session="s"), request(), caller) for caller in callers})
+    assert 4 == len({reply_mark(caller, "r") for caller in callers})
+
+
+def test_a_user_is_the_callers_own() -> None:
+    """Two principals that name the same user do not share its budget, nor do two tenants; an agent's user is one."""
+    callers = (CALLER, OTHER, replace(CALLER, agent="b"), replace(CALLER, tenant="t"))
+
+    assert 3 == len({user_of("ann", caller) for caller in callers})
 
 
 # --- where conversations end ------------------------------------------------------------------------------------------
@@ -171,6 +180,7 @@ def test_a_call_that_is_written_anew_is_the_same_call(reply: ToolCall) -> None:
     [
         pytest.param(ORDER[:4], OTHER, "", id="principal"),
         pytest.param(ORDER[:4], replace(CALLER, agent="b"), "", id="agent"),
+        pytest.param(ORDER[:4], replace(CALLER, tenant="t"), "", id="tenant"),
         pytest.param(ORDER[:4], CALLER, "u", id="user"),
         pytest.param([CLOCK, *ORDER[:4]], CALLER, "", id="system prompt"),
         pytest.param([*ORDER[:3], *said("", "I am sorry?")[1:]], CALLER, "", id="reply"),
@@ -182,8 +192,9 @@ def test_an_end_is_one_conversations(messages: list[Message], caller: Caller, us
 
 
 def test_callers_are_never_joined() -> None:
-    """The same history of another principal shows none of the marks that this one left."""
-    assert set(end(ORDER).marks).isdisjoint(end(ORDER, OTHER).marks)
+    """The same history of another principal or tenant shows none of the marks that this one left."""
+    for other in (OTHER, replace(CALLER, tenant="t")):
+        assert set(end(ORDER).marks).isdisjoint(end(ORDER, other).marks)
 
 
 CALLED = Message(role="assistant", text="I look.", tool_calls=(CALL,))

@@ -18,7 +18,7 @@ from bench.security.echoing import PLACEHOLDER, cost_nanousd
 from bench.security.tenants import USER, Call, spoken
 from proxy.conversation import user_of
 from proxy.policy.charges import told
-from proxy.terms import Exchange, Totals
+from proxy.terms import Caller, Exchange, Level, Totals
 
 CANARY = re.compile(rb"cn(\d\d)x[0-9a-f]{16}")
 REPLY_ID = re.compile(rb'"id": ?"(echo-\d+)"')
@@ -197,7 +197,7 @@ def digest(text: str) -> str:
 def scopes(tenant: int, session_id: str) -> tuple[str, ...]:
     """Return the counters of a call, by name; the last is of all that this Handrail serves."""
     key = digest(digest(principal(tenant)))
-    user = user_of(USER, principal(tenant))
+    user = user_of(USER, Caller(agent=agent(tenant), level=Level.EXECUTE, principal=principal(tenant)))
     return f"conversation:{session_id}", f"agent:{agent(tenant)}", f"user:{user}", f"key:desk/caller:{key}", "tenant:"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 
@@ -17,7 +18,7 @@ from proxy.cli import main
 from proxy.conversation import user_of
 from proxy.journal import lines
 from proxy.stores.sqlite import Reader
-from proxy.terms import Table
+from proxy.terms import Caller, Table
 from tests.e2e.endings import says, simulate
 from tests.e2e.rig import LISTENERS, Served, handrail, until
 from tests.postgres_servers import PASSWORD, shared_server
@@ -145,7 +146,8 @@ def test_a_customer_is_known_and_erased_on_every_channel(served: Served, session
     assert until(lambda: 1 == len({*rows(sessions).values()})), "every tier gets every row"
     known = json.loads(sessions("show", "--customer", NAME, "--json")[1])["conversations"]
     calls = [call for one in known for call in one["calls"]]
-    digests = {user_of(NAME, f"key:{channel}") for channel in KEYS} | {known[0]["links"][0]["customer"]}
+    digests = {user_of(NAME, msgspec.convert(call["caller"], Caller)) for call in calls}
+    digests.add(known[0]["links"][0]["customer"])
     names = {NAME, *digests, *(one["id"] for one in known), *(call["id"] for call in calls)}
     names |= {hashlib.blake2b(name.encode(), digest_size=16).hexdigest() for name in names}
     assert ([2, 1], [0, 1], [1, 0]) == tuple([len(one[k]) for one in known] for k in ("calls", "handoffs", "held"))
