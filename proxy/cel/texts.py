@@ -31,7 +31,8 @@ def require_text(name: str, *values: object) -> None:
 
 
 def _folded(budget: Budget, text: str) -> str:
-    budget.charge(1 + len(text) // COPIED_CHARACTERS)
+    # Beyond ASCII each letter is looked up.
+    budget.charge(1 + len(text) // (COPIED_CHARACTERS if text.isascii() else COPIED_CHARACTERS // 2))
     return text.casefold()
 
 

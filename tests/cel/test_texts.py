@@ -147,6 +147,7 @@ def test_what_cannot_be_read_is_an_error(expression: str, kind: str) -> None:
     ("expression", "least"),
     [
         pytest.param("containsWord(t, 'xx')", 6400 // 64 + 3 * 6000, id="every occurrence"),
+        pytest.param("containsWord(v, 'xx')", 6400 // 32, id="letters beyond ASCII"),
         pytest.param("containsAny(t, ['y', 'z'])", 6400 // 64 + 2 * 6400 // 256, id="every term"),
         pytest.param("similar(t, t)", 2 * 6400, id="every piece"),
         pytest.param("hash(t) == ''", 100, id="the digest"),
@@ -156,6 +157,6 @@ def test_what_cannot_be_read_is_an_error(expression: str, kind: str) -> None:
 )
 def test_text_functions_are_charged(expression: str, least: int) -> None:
     """Work by length is paid by length."""
-    activation = {"t": "x" * 6400, "u": " https://a.com" * 100, "h": ["b.com"] * 10}
+    activation = {"t": "x" * 6400, "v": "é" * 6400, "u": " https://a.com" * 100, "h": ["b.com"] * 10}
 
     assert units(expression, activation) >= least
