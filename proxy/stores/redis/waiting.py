@@ -212,7 +212,7 @@ class Waiting:
         """Delete these, whatever state they are in, and whatever leads to them."""
         async with self._client.pipeline() as pipe:
             for action in actions:
-                pipe.delete(self._room.key("held", action.id), self._room.key("held-by-key", action.key))
+                pipe.delete(self._room.key("held", action.id), self._by_key(action.key))
                 pipe.zrem(self._room.key("held"), action.id)
                 pipe.zrem(self._room.key("late"), action.id)
             for packet in packets:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from proxy.sealing import Seal
 from proxy.stores import redis
-from proxy.terms import HeldState
+from proxy.terms import HeldState, Selection
 from tests.redis_servers import RedisServer
 from tests.stores.redis.sharing import Pair, own_file, settings
 from tests.stores.samples import AT_MS, handoff, held
@@ -50,7 +50,7 @@ async def test_a_delivery_is_begun_by_one_replica(pair: Pair) -> None:
 
 async def test_content_is_sealed_there_too(own_server: RedisServer, tmp_path: Path) -> None:
     """With a key the arguments of an action, their digest and a packet stand nowhere in the server; without one they
-    do, and an action is found by its digest all the same."""
+    do, and an action is found by its digest all the same, and erased with all that leads to it."""
     found = []
     named = []
     numbers = itertools.count()
@@ -67,6 +67,10 @@ async def test_content_is_sealed_there_too(own_server: RedisServer, tmp_path: Pa
             named += [await asyncio.to_thread(own_server.command, "KEYS", "*a digest*")]
             keys = await asyncio.to_thread(own_server.command, "KEYS", "*:held:*")
             found += [await asyncio.to_thread(own_server.command, "GET", key) for key in keys if "ap_1" in key]
+            named_so = settings(own_server, replica="c")
+            async with redis.open_tier(named_so, seal) as tier:
+                await tier.erase(Selection(sessions=frozenset((action.session_id,))))
+                assert {"ap_1": 0} == await tier.search(("ap_1",))
         await asyncio.to_thread(own_server.command, "FLUSHALL")
 
     assert [False, True] == [str(body).startswith("sealed:1:") for body in found]
