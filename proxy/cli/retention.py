@@ -48,7 +48,7 @@ async def _retain(loaded: config.Loaded, *, dry_run: bool) -> int:
                 failed = 1
             else:
                 print(f"{tier:6} {table:10} kept {days:g} days   {verb} {done}")
-    for name in tiers:
-        if not app.retention(loaded.config)[name]:
+    for name, tables in app.retention(loaded.config).items():
+        if name in tiers and not tables:
             print(f"{name:6} keeps everything for ever")
     return failed

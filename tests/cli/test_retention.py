@@ -45,6 +45,17 @@ def test_a_dry_run_says_what_would_go(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "local  exchanges  kept 365 days   deleted 2" in capsys.readouterr().out.splitlines()
 
 
+def test_what_hosts_share_is_asked_for_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Entries of the hot tier go by themselves: of the others all is said, whether Redis answers or not."""
+    path = configured(tmp_path, "tiers: {hot: {redis: {url: 'redis://127.0.0.1:9'}}, cold: {url: cold}}\n")
+    (tmp_path / "cold").mkdir()
+
+    assert 0 == main(["retention", "--dry-run", "--config", path])
+    assert ["local  facts      kept 30 days   would delete 0", "cold   keeps everything for ever"] == (
+        capsys.readouterr().out.splitlines()
+    )
+
+
 def test_a_tier_that_is_away_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What could not be asked is told as such, and the answer is no."""
     path = configured(tmp_path, AWAY)
