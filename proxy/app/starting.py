@@ -285,7 +285,9 @@ async def _open_audit(loaded: config.Loaded, at_ms: int) -> AsyncIterator[journa
         yield None
         return
     settings = await asyncio.to_thread(log_settings, loaded, section)
-    async with journal.open(settings, required=section.required, at_ms=at_ms, tell=_log_audit) as opened:
+    async with journal.open(
+        settings, required=section.required, at_ms=at_ms, tell=_log_audit, tell_anchor=_log_anchor
+    ) as opened:
         yield opened
     if section.anchor.url:
         await delivery.anchor_once(opened.newest, section.anchor.url)
@@ -295,13 +297,16 @@ def _log_audit(trouble: str) -> None:
     log("error" if trouble else "info", "audit_unwritable" if trouble else "audit_written_again", why=trouble)
 
 
+def _log_anchor(place: str, failure: str) -> None:
+    if failure:
+        log("warning", "audit_not_anchored", place=place, why=failure)
+    else:
+        log("info", "audit_anchored_again", place=place)
+
+
 def _anchor(log: journal.Journal, url: str) -> Coroutine[None, None, None]:
     """Send every newest checkpoint to where it is kept."""
-
-    def tell(failure: str) -> None:
-        log.anchors["url"] = failure
-
-    return delivery.anchor(lambda: log.newest, url, tell)
+    return delivery.anchor(lambda: log.newest, url, lambda failure: log.anchored("url", failure))
 
 
 def _upstream_settings(limits: Limits) -> UpstreamSettings:

@@ -30,11 +30,16 @@ __all__ = [
 
 @asynccontextmanager
 async def open(  # noqa: A001 - as stores are opened
-    settings: LogSettings, *, required: bool, at_ms: int, tell: Callable[[str], None] | None = None
+    settings: LogSettings,
+    *,
+    required: bool,
+    at_ms: int,
+    tell: Callable[[str], None] | None = None,
+    tell_anchor: Callable[[str, str], None] | None = None,
 ) -> AsyncIterator[Journal]:
     """Yield the audit log, writing; leaving signs and anchors all of it. Raise ConfigError for one that was changed."""
     log = await asyncio.to_thread(Log.open, settings, at_ms)
-    journal = Journal(log, required=required, tell=tell)
+    journal = Journal(log, required=required, tell=tell, tell_anchor=tell_anchor)
     try:
         yield journal
     finally:

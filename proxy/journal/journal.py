@@ -74,8 +74,10 @@ class Journal:
         required: bool = False,
         pace: Pace | None = None,
         tell: Callable[[str], None] | None = None,
+        tell_anchor: Callable[[str, str], None] | None = None,
     ) -> None:
-        """Start the thread; `tell` learns why the log cannot be written, and with an empty text that it can."""
+        """Start the thread; `tell` learns why the log cannot be written, and with an empty text that it can,
+        `tell_anchor` the same of each place (`path`, `url`) that checkpoints go to."""
         self.required = required
         self.trouble = ""
         """Why it cannot be written, empty while it can."""
@@ -84,6 +86,7 @@ class Journal:
         self._log = log
         self._pace = pace or Pace()
         self._tell = tell or (lambda _: None)
+        self._tell_anchor = tell_anchor or (lambda _, __: None)
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[Writer, _Waiter | None]] = deque()
         self._soon = False
@@ -127,6 +130,13 @@ class Journal:
         else:
             self._waiting.append((time.monotonic() + self._pace.patience_s, waiter))
         return waiter
+
+    def anchored(self, place: str, failure: str) -> None:
+        """Note why a second place has not the newest checkpoint, empty: it has; a change is told."""
+        changed = failure != self.anchors.get(place, "")
+        self.anchors[place] = failure
+        if changed:
+            self._tell_anchor(place, failure)
 
     def status(self) -> dict[str, Json]:
         """Say how the log is."""
@@ -288,11 +298,13 @@ class Journal:
         self._anchors()
 
     def _anchors(self) -> None:
+        failure = ""
         try:
-            if self._log.anchor():
-                self.anchors["path"] = ""
+            if not self._log.anchor():
+                return
         except OSError as error:
-            self.anchors["path"] = error.strerror or type(error).__name__
+            failure = error.strerror or type(error).__name__
+        self._loop.call_soon_threadsafe(self.anchored, "path", failure)
 
 
 def _tried(work: Callable[[], object]) -> str:

@@ -58,10 +58,11 @@ async def kept(
     anchor: Path | None = None,
     segment_bytes: int = 1 << 20,
     tell: Callable[[str], None] | None = None,
+    tell_anchor: Callable[[str, str], None] | None = None,
 ) -> AsyncIterator[tuple[Journal, FullLog]]:
     """Keep a log while the context is open."""
     log = await asyncio.to_thread(FullLog.open, settings(folder, anchor=anchor, segment_bytes=segment_bytes), AT_MS)
-    kept = Journal(log, required=required, pace=pace, tell=tell)
+    kept = Journal(log, required=required, pace=pace, tell=tell, tell_anchor=tell_anchor)
     try:
         yield kept, log
     finally:
@@ -253,13 +254,19 @@ async def test_silence_is_told(tmp_path: Path) -> None:
 async def test_an_anchor_that_fails_is_told_and_holds_nothing_up(tmp_path: Path) -> None:
     """It gets the newest checkpoint when it is back."""
     place = tmp_path / "volume"
-    async with kept(tmp_path / "log", required=True, anchor=place / "anchor") as (log, _):
+    told: list[tuple[str, str]] = []
+
+    def tell(*what: str) -> None:
+        told.append((what[0], what[1]))
+
+    async with kept(tmp_path / "log", required=True, anchor=place / "anchor", tell_anchor=tell) as (log, _):
         await log.ensure(A)
         assert await until(lambda: log.anchors)
         assert ({"path": "No such file or directory"}, "") == (log.anchors, log.trouble)
 
         place.mkdir()
         assert await until(lambda: log.anchors["path"] == "")
+        assert [("path", "No such file or directory"), ("path", "")] == told
     assert () == (await off(look, tmp_path / "log", place / "anchor")).problems
     shutil.rmtree(place)
 
