@@ -18,6 +18,8 @@ class FakeClock:
 
     def __init__(self, at_ms: int = 1_767_225_600_000) -> None:
         self.at_ms = at_ms
+        self.tick_ms = 0
+        """By how much it moves whenever a duration is read off it."""
 
     def wall_ms(self) -> int:
         """Return the time that was set."""
@@ -25,6 +27,7 @@ class FakeClock:
 
     def monotonic_ms(self) -> float:
         """Return the same time, as a duration from the epoch."""
+        self.at_ms += self.tick_ms
         return float(self.at_ms)
 
 

@@ -54,8 +54,8 @@ handrail: 1 problem; nothing was started
     "names that are not there": Mistake(
         config=PROVIDER + "models: {large: {provider: opena}}\ndefault_model: lage\n",
         says="""\
-handrail.yaml:5:28: there is no `opena` (did you mean `openai`?)
-handrail.yaml:6:16: there is no `lage` (did you mean `large`?)
+handrail.yaml:5:28: there is no provider `opena` (did you mean `openai`?)
+handrail.yaml:6:16: there is no model or pool `lage` (did you mean `large`?)
 handrail: 2 problems; nothing was started
 """,
     ),

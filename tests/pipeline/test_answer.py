@@ -21,8 +21,6 @@ from tests.walking import CONFIG, PLAIN, Walked, compiled
 class Forgetful(OpenAI):
     """A provider of another dialect, that has no way to say some fields."""
 
-    dialects: frozenset[str] = frozenset()
-
     def encode(self, request: Request, target: Target) -> UpstreamCall:
         """Leave them out."""
         return replace(super().encode(request, target), dropped=("seed", "top_k"))
@@ -31,6 +29,7 @@ class Forgetful(OpenAI):
 async def test_what_was_left_out_is_told() -> None:
     """A client learns from the head which fields of its request the provider never got."""
     forgetful = Forgetful(ProviderSettings(name="openai", base_url="https://provider.invalid/v1"))
+    forgetful.dialects = frozenset()
     walked = Walked(Script(headers=HEAD, chunks=WHOLE), snapshot=replace(PLAIN, providers={"openai": forgetful}))
 
     outcome = await walked.call(STREAM)
@@ -236,6 +235,7 @@ async def test_a_long_text_comes_to_the_same_in_turns(tmp_path: Path, secret: st
     whole = Script(chunks=(json.dumps({"id": "c", "model": "large", "choices": [choice]}).encode(),))
     streamed = Script(headers=HEAD, chunks=(event(said[:-100]) + event(said[-100:]), event(finish_reason="stop"), DONE))
     walked = Walked(whole, streamed, snapshot=await asyncio.to_thread(compiled, CONFIG, WINDOW, tmp_path))
+    walked.clock.tick_ms = 3  # a step takes more than is left of a turn
 
     body = json.loads((await walked.call(ASK)).body)
     stream = (await walked.call(STREAM)).body.decode().split("\n\n")
