@@ -190,7 +190,7 @@ class SharedConversations:
     async def write(self) -> None:
         """Write what is queued, in its order, again and again where Redis is away."""
         delay_s = _FIRST_DELAY_S
-        while True:
+        while not _ending():
             await self._some.wait()
             first = self._queue[0]
             try:
@@ -210,13 +210,13 @@ class SharedConversations:
 
     async def look(self) -> None:
         """Notice that Redis is away from the start, and that it is back where nobody asks because it was away."""
-        asked = False
-        while True:
-            if self.trouble or not asked:
-                asked = True
+        delay_s = 0.0
+        while not _ending():
+            await asyncio.sleep(delay_s)
+            if self.trouble or not delay_s:
                 with suppress(Overloaded):
                     await self._ask(self._room.client.ping)
-            await asyncio.sleep(_LONGEST_DELAY_S)
+            delay_s = _LONGEST_DELAY_S
 
     async def close(self) -> None:
         """Write what is queued; raise Overloaded when some of it could not be written in time."""
@@ -267,6 +267,13 @@ class SharedConversations:
             if isinstance(waiter, asyncio.Future) and not waiter.done():
                 waiter.set_exception(error)
         self._queue = deque(one for one in self._queue if not isinstance(one, asyncio.Future))
+
+
+def _ending() -> bool:
+    """Tell whether this task was cancelled, also where nobody says so any more: while it connects redis-py waits by
+    `asyncio.wait_for`, which before Python 3.12 keeps a cancellation to itself when what it waits for is just done."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @asynccontextmanager
